@@ -1,0 +1,292 @@
+"""Model cards: everything that moves a score, in one strictly checked TOML file beside the weights.
+
+A card is the listing, the documentation, the check and the recipe. Unknown keys, missing keys and wrong
+types are errors that name the file and the key, so a typing slip never becomes a silently different score.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+import types as pytypes
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from dgiqa.errors import CardError
+
+Kernel = Literal["bilinear", "bicubic", "lanczos", "box", "linear-opencv", "cubic-opencv"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a picture becomes views. Sizes in pixels.
+
+    Attributes:
+        short_side: the picture is resized (up or down) so that its short side has this many pixels.
+        kernel: resize kernel. ``bilinear``, ``bicubic``, ``lanczos`` and ``box`` are antialiased (Pillow);
+            ``linear-opencv`` and ``cubic-opencv`` are not antialiased (what many papers' code uses).
+        views: ``whole``: the resized picture itself, in tiles along its long side once that exceeds
+            ``max_aspect`` times the short one; ``grid``: the fewest square crops, evenly spaced, that
+            cover the picture; ``random``: ``count`` crops seeded by ``seed`` and the size alone (papers).
+        crop: side of the square crops of ``grid`` and ``random``; 0 for ``whole``.
+        count: number of ``random`` crops.
+        seed: seed of ``random`` crops.
+        multiple: the long side is rounded to a multiple of this (what the network's strides need).
+        max_aspect: see ``views``.
+        background: sRGB colour (0 to 255) under transparent pixels.
+        depth: name of the depth card; empty for a network without depth.
+        depth_from: depth is estimated on the whole original ``picture``, or on the whole ``resized`` one.
+    """
+
+    short_side: int
+    kernel: Kernel
+    views: Literal["whole", "grid", "random"]
+    crop: int = 0
+    count: int = 0
+    seed: int = 0
+    multiple: int = 1
+    max_aspect: float = 2.0
+    background: tuple[int, int, int] = (255, 255, 255)
+    depth: str = ""
+    depth_from: Literal["picture", "resized"] = "resized"
+
+    def check(self) -> None:
+        """Raises ValueError when the numbers contradict each other."""
+        if self.short_side < 1 or self.multiple < 1 or self.short_side % self.multiple:
+            raise ValueError("short_side must be a positive multiple of multiple")
+        if self.views == "whole" and (self.crop or self.count or self.max_aspect < 1):
+            raise ValueError("views = 'whole' takes no crop or count, and a max_aspect of at least 1")
+        if self.views != "whole" and not 1 <= self.crop <= self.short_side:
+            raise ValueError("crop must be between 1 and short_side")
+        if (self.views == "random") != (self.count > 0):
+            raise ValueError("count goes with views = 'random', and only there")
+        if any(not 0 <= value <= 255 for value in self.background):
+            raise ValueError("background must be three numbers from 0 to 255")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The raw score to quality 0..100: linear between knots, which rise strictly in both columns.
+
+    Beyond the outer knots the outer segments go on, clipped to 0..100.
+    """
+
+    raw: tuple[float, ...] = (0.0, 1.0)
+    quality: tuple[float, ...] = (0.0, 100.0)
+    fitted_on: str = ""
+
+    def check(self) -> None:
+        """Raises ValueError when the knots are not a strictly rising curve into 0..100."""
+        if len(self.raw) != len(self.quality) or len(self.raw) < 2:
+            raise ValueError("raw and quality need the same number of knots, at least 2")
+        if not all(map(math.isfinite, (*self.raw, *self.quality))):
+            raise ValueError("knots must be finite")
+        if np.any(np.diff(self.raw) <= 0) or np.any(np.diff(self.quality) <= 0):
+            raise ValueError("knots must rise strictly")
+        if self.quality[0] < 0 or self.quality[-1] > 100:
+            raise ValueError("quality must lie in 0..100")
+
+    def apply(self, raw: float) -> float:
+        """Quality 0..100 of one raw score."""
+        x, y = self.raw, self.quality
+        i = int(np.clip(np.searchsorted(x, raw) - 1, 0, len(x) - 2))
+        value = y[i] + (raw - x[i]) * (y[i + 1] - y[i]) / (x[i + 1] - x[i])
+        return float(min(100.0, max(0.0, value)))
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where the network comes from."""
+
+    title: str
+    authors: str
+    year: int
+    url: str
+
+
+@dataclass(frozen=True)
+class Licence:
+    """Terms of the three things that a score is made of; ``unstated`` where the source says nothing."""
+
+    code: str
+    weights: str
+    data: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Network:
+    """Size of the network, counted by a test: parameters, and GMACs for the stated input."""
+
+    parameters: int
+    gmacs: float
+    input: str
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """One weights file.
+
+    Attributes:
+        file: its name, beside the card when ``embedded``, else in the cache folder of the card's name.
+        embedded: whether it comes in the wheel.
+        sha256: 64 hex digits; empty only where the source publishes none (then it is never downloaded).
+        bytes: size; 0 when unknown.
+        url: https address of the file; empty when there is no direct one.
+        page: where a person finds it by hand.
+    """
+
+    file: str
+    embedded: bool = False
+    sha256: str = ""
+    bytes: int = 0
+    url: str = ""
+    page: str = ""
+
+    def check(self) -> None:
+        """Raises ValueError for an unsafe address, name or checksum."""
+        if "/" in self.file or "\\" in self.file or self.file in ("", ".", ".."):
+            raise ValueError("file must be a plain file name")
+        if self.sha256 and (len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef")):
+            raise ValueError("sha256 must be 64 lower-case hex digits")
+        if self.url and not self.url.startswith("https://"):
+            raise ValueError("url must start with https://")
+        if (self.embedded or self.url) and not self.sha256:
+            raise ValueError("an embedded or downloadable file needs its sha256")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the weights were made from, and with which command."""
+
+    data: str
+    initialisation: str
+    teachers: str = "none"
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measured agreement with people, with a bootstrap 95 % interval of SRCC."""
+
+    dataset: str
+    split: str
+    n: int
+    srcc: float
+    srcc_low: float
+    srcc_high: float
+    plcc: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """One set of weights of one network: what it is, whose it is, how it is fed, what it scored.
+
+    ``weights`` maps a runtime's name (``onnx``, ``torch``) to its file.
+    """
+
+    name: str
+    arch: str
+    version: str
+    kind: Literal["quality", "depth"]
+    summary: str
+    paper: Paper
+    licence: Licence
+    network: Network
+    recipe: Recipe
+    weights: dict[str, WeightsFile]
+    training: Training
+    calibration: Calibration = field(default_factory=Calibration)
+    measured: tuple[Measured, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    folder: Path = field(default=Path(), repr=False)
+
+    @property
+    def label(self) -> str:
+        """Name and version, as rows carry it."""
+        return f"{self.name}@{self.version}"
+
+
+def read_card(path: Path, *, name: str | None = None) -> ModelCard:
+    """The card in the file at ``path``.
+
+    ``name`` and ``arch`` follow from the place: ``models/dgiqa_mobile/biq2021.toml`` is
+    ``dgiqa_mobile.biq2021`` of architecture ``dgiqa_mobile``; a card elsewhere may name its ``arch``.
+
+    Raises:
+        CardError: naming the file and the key.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CardError(f"{path}: the card can't be read ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise CardError(f"{path}: not valid TOML ({error})") from error
+    for forbidden in ("name", "folder"):
+        if forbidden in table:
+            raise CardError(f"{path}: {forbidden}: follows from the file's place and can't be set")
+    table.setdefault("arch", path.parent.name)
+    table["name"] = name or f"{table['arch']}.{path.stem}"
+    card: ModelCard = _build(ModelCard, table, str(path))
+    if not card.weights:
+        raise CardError(f"{path}: weights: at least one file is needed")
+    return dataclasses.replace(card, folder=path.parent)
+
+
+def _build(kind: Any, table: Any, where: str) -> Any:
+    """A dataclass of ``kind`` from a TOML table, strictly."""
+    if not isinstance(table, dict):
+        raise CardError(f"{where}: expected a table, found {table!r}")
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    if unknown := sorted(set(table) - set(fields)):
+        raise CardError(f"{where}: {unknown[0]}: unknown key", hint=f"known keys: {', '.join(fields)}")
+    for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and name not in table:
+            raise CardError(f"{where}: {name}: missing")
+    value = kind(**{name: _convert(hints[name], item, f"{where}: {name}") for name, item in table.items()})
+    if hasattr(value, "check"):
+        try:
+            value.check()
+        except ValueError as error:
+            raise CardError(f"{where}: {error}") from error
+    return value
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _build(kind, value, where)
+    if origin is Literal:
+        if value not in args:
+            raise CardError(f"{where}: {value!r} is not one of {', '.join(map(repr, args))}")
+        return value
+    if origin is tuple:
+        return _convert_tuple(args, value, where)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise CardError(f"{where}: expected a table, found {value!r}")
+        return {key: _convert(args[1], item, f"{where}.{key}") for key, item in value.items()}
+    if kind is Any or isinstance(kind, pytypes.GenericAlias):
+        return value
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise CardError(f"{where}: expected {kind.__name__}, found {value!r}")
+    return value
+
+
+def _convert_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise CardError(f"{where}: expected a list, found {value!r}")
+    kinds = [args[0]] * len(value) if len(args) == 2 and args[1] is Ellipsis else list(args)
+    if len(kinds) != len(value):
+        raise CardError(f"{where}: expected {len(kinds)} values, found {len(value)}")
+    return tuple(_convert(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))

@@ -1,0 +1,127 @@
+"""The values that travel along the main path: Image, Views, Score, Failure. Frozen, NumPy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from dgiqa.errors import ImageError
+
+UInt8: TypeAlias = npt.NDArray[np.uint8]
+Float32: TypeAlias = npt.NDArray[np.float32]
+
+#: (left, top, right, bottom) in pixels of the resized picture, right and bottom exclusive.
+Box: TypeAlias = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Image:
+    """A decoded picture.
+
+    Attributes:
+        pixels: (H, W, 3) uint8, sRGB, upright.
+        name: how messages and rows call it (a path, or ``<bytes>``, ``<array>``, ``<image>``).
+        notes: what the decoder did that a reader should know, such as ``first of 12 frames``.
+    """
+
+    pixels: UInt8
+    name: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.pixels.shape[0])
+
+
+@dataclass(frozen=True)
+class Views:
+    """What a network sees of one picture.
+
+    Attributes:
+        color: (V, H, W, 3) uint8, sRGB.
+        depth: (V, H, W) uint8, 0 farthest to 255 nearest over the whole picture; None for a network without.
+        boxes: where each view lies in the resized picture.
+    """
+
+    color: UInt8
+    depth: UInt8 | None = None
+    boxes: tuple[Box, ...] = ()
+
+    def __len__(self) -> int:
+        return int(self.color.shape[0])
+
+
+#: The columns of a row, in order. A contract: tests freeze it.
+ROW_FIELDS = ("path", "status", "quality", "raw", "model", "width", "height", "error")
+
+
+@dataclass(frozen=True)
+class Score:
+    """A picture's score.
+
+    Attributes:
+        path: the source's name.
+        quality: 0 to 100, higher is better, calibrated; comparable only within one ``model``.
+        raw: the network's own number, mean over the views.
+        model: name and version of the card, ``dgiqa_mobile.biq2021@1.0``.
+        width, height: size of the upright picture in pixels.
+        notes: what the decoder did that a reader should know.
+    """
+
+    path: str
+    quality: float
+    raw: float
+    model: str
+    width: int
+    height: int
+    notes: tuple[str, ...] = ()
+
+    ok = True
+
+    def as_row(self) -> dict[str, Any]:
+        """The row with the fields of :data:`ROW_FIELDS`; quality to 2 decimals, raw to 6."""
+        return {
+            "path": self.path,
+            "status": "ok",
+            "quality": round(self.quality, 2),
+            "raw": round(self.raw, 6),
+            "model": self.model,
+            "width": self.width,
+            "height": self.height,
+            "error": None,
+        }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A source that could not be scored, with the error that says why and the way out."""
+
+    path: str
+    error: ImageError
+    model: str
+    notes: tuple[str, ...] = ()
+
+    ok = False
+
+    def as_row(self) -> dict[str, Any]:
+        """The row with the fields of :data:`ROW_FIELDS`; the numbers are None."""
+        return {
+            "path": self.path,
+            "status": "failed",
+            "quality": None,
+            "raw": None,
+            "model": self.model,
+            "width": None,
+            "height": None,
+            "error": str(self.error),
+        }
+
+
+Result: TypeAlias = Score | Failure
