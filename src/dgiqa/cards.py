@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
-import types as pytypes
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,8 +62,10 @@ class Recipe:
             raise ValueError("views = 'whole' takes no crop or count, and a max_aspect of at least 1")
         if self.views != "whole" and not 1 <= self.crop <= self.short_side:
             raise ValueError("crop must be between 1 and short_side")
-        if (self.views == "random") != (self.count > 0):
+        if (self.views == "random") != (self.count != 0) or self.count < 0:
             raise ValueError("count goes with views = 'random', and only there")
+        if self.seed < 0 or (self.seed and self.views != "random"):
+            raise ValueError("seed goes with views = 'random', and is not negative")
         if any(not 0 <= value <= 255 for value in self.background):
             raise ValueError("background must be three numbers from 0 to 255")
 
@@ -92,11 +93,13 @@ class Calibration:
             raise ValueError("quality must lie in 0..100")
 
     def apply(self, raw: float) -> float:
-        """Quality 0..100 of one raw score."""
+        """Quality 0..100 of one raw score; never falls when ``raw`` rises, to the last bit. NaN stays NaN."""
         x, y = self.raw, self.quality
         i = int(np.clip(np.searchsorted(x, raw) - 1, 0, len(x) - 2))
         value = y[i] + (raw - x[i]) * (y[i + 1] - y[i]) / (x[i + 1] - x[i])
-        return float(min(100.0, max(0.0, value)))
+        if i < len(x) - 2:  # rounding must not lift a segment's end above the next one's start
+            value = min(value, y[i + 1])
+        return float(np.clip(value, 0.0, 100.0))
 
 
 @dataclass(frozen=True)
@@ -150,8 +153,10 @@ class WeightsFile:
 
     def check(self) -> None:
         """Raises ValueError for an unsafe address, name or checksum."""
-        if "/" in self.file or "\\" in self.file or self.file in ("", ".", ".."):
+        if set(self.file) & set("/\\:\0") or self.file in ("", ".", ".."):
             raise ValueError("file must be a plain file name")
+        if self.bytes < 0:
+            raise ValueError("bytes must be the file's size, or 0 when it is unknown")
         if self.sha256 and (len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef")):
             raise ValueError("sha256 must be 64 lower-case hex digits")
         if self.url and not self.url.startswith("https://"):
@@ -183,6 +188,13 @@ class Measured:
     plcc: float
     note: str = ""
 
+    def check(self) -> None:
+        """Raises ValueError for numbers that no measurement gives."""
+        if self.n < 1 or not -1 <= self.plcc <= 1 or not -1 <= self.srcc_low <= self.srcc_high <= 1:
+            raise ValueError("n must be positive, correlations from -1 to 1, and srcc_low at most srcc_high")
+        if not self.srcc_low <= self.srcc <= self.srcc_high:
+            raise ValueError("srcc must lie between srcc_low and srcc_high")
+
 
 @dataclass(frozen=True)
 class ModelCard:
@@ -212,6 +224,19 @@ class ModelCard:
         """Name and version, as rows carry it."""
         return f"{self.name}@{self.version}"
 
+    def check(self) -> None:
+        """Raises ValueError for a name that can't be a folder's, or a card without weights."""
+        if not self.arch.isidentifier():
+            raise ValueError(f"arch: {self.arch!r} is not a plain name of letters, digits and underscores")
+        if not self.version.strip():
+            raise ValueError("version: empty")
+        if not self.weights:
+            raise ValueError("weights: at least one file is needed")
+
+
+#: Fields that follow from where the card's file lies.
+_FROM_PLACE = ("name", "folder")
+
 
 def read_card(path: Path, *, name: str | None = None) -> ModelCard:
     """The card in the file at ``path``.
@@ -228,14 +253,12 @@ def read_card(path: Path, *, name: str | None = None) -> ModelCard:
         raise CardError(f"{path}: the card can't be read ({error})") from error
     except tomllib.TOMLDecodeError as error:
         raise CardError(f"{path}: not valid TOML ({error})") from error
-    for forbidden in ("name", "folder"):
+    for forbidden in _FROM_PLACE:
         if forbidden in table:
             raise CardError(f"{path}: {forbidden}: follows from the file's place and can't be set")
     table.setdefault("arch", path.parent.name)
     table["name"] = name or f"{table['arch']}.{path.stem}"
     card: ModelCard = _build(ModelCard, table, str(path))
-    if not card.weights:
-        raise CardError(f"{path}: weights: at least one file is needed")
     return dataclasses.replace(card, folder=path.parent)
 
 
@@ -246,7 +269,8 @@ def _build(kind: Any, table: Any, where: str) -> Any:
     hints = typing.get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}
     if unknown := sorted(set(table) - set(fields)):
-        raise CardError(f"{where}: {unknown[0]}: unknown key", hint=f"known keys: {', '.join(fields)}")
+        known = ", ".join(name for name in fields if name not in _FROM_PLACE)
+        raise CardError(f"{where}: {unknown[0]}: unknown key", hint=f"known keys: {known}")
     for name, f in fields.items():
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in table:
@@ -274,12 +298,14 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise CardError(f"{where}: expected a table, found {value!r}")
         return {key: _convert(args[1], item, f"{where}.{key}") for key, item in value.items()}
-    if kind is Any or isinstance(kind, pytypes.GenericAlias):
+    if kind is Any:
         return value
     if kind is float and type(value) is int:
-        return float(value)
+        value = float(value)
     if type(value) is not kind:
         raise CardError(f"{where}: expected {kind.__name__}, found {value!r}")
+    if kind is float and not math.isfinite(value):
+        raise CardError(f"{where}: expected a finite number, found {value!r}")
     return value
 
 

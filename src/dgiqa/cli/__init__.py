@@ -1,0 +1,60 @@
+"""The command line. Each file of this folder is a verb: its docstring is the help, ``add_arguments`` its flags,
+``run`` its work. Exit code 0: done; 1: some pictures failed; 2: misused, or the run could not go on."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+import dgiqa
+from dgiqa.errors import RunError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    args = make_parser().parse_args(arguments)
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except RunError as error:
+        print(f"dgiqa: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        print("dgiqa: interrupted", file=sys.stderr)
+        return 130
+    return code
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser with every verb of the folder."""
+    parser = argparse.ArgumentParser(
+        prog="dgiqa", description="Image quality without a reference, guided by depth.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"dgiqa {dgiqa.__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for module in _verbs():
+        description = (module.__doc__ or "").strip()
+        verb = verbs.add_parser(
+            module.__name__.rpartition(".")[2],
+            help=description.splitlines()[0].rstrip("."),
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(verb)
+        verb.set_defaults(run=module.run)
+    return parser
+
+
+def _verbs() -> list[ModuleType]:
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    return [importlib.import_module(f"{__name__}.{name}") for name in names]

@@ -1,0 +1,105 @@
+"""Model cards by name, and networks by card.
+
+One folder is one architecture, one TOML file in it one set of weights: ``models/dgiqa_mobile/biq2021.toml``
+is ``dgiqa_mobile.biq2021``. The folders are the register; nothing else lists them. torch is imported only
+by :func:`build_network`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from dgiqa.cards import ModelCard, read_card
+from dgiqa.errors import CardError, ModelNotFound, RuntimeMissing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: The card that the name ``default`` stands for.
+DEFAULT = "dgiqa_mobile.biq2021"
+
+_FOLDER = Path(__file__).parent
+
+
+def list_models(kind: Literal["quality", "depth"] | None = None) -> list[ModelCard]:
+    """The built-in cards, sorted by name; of one ``kind`` when it is given.
+
+    Raises:
+        CardError: a card breaks the schema.
+    """
+    cards = [read_card(path, name=name) for name, path in _built_in().items()]
+    return [card for card in cards if kind in (None, card.kind)]
+
+
+def find_card(name: str | Path) -> ModelCard:
+    """The card that ``name`` means.
+
+    ``default``; ``arch.tag``; ``arch`` alone where it has exactly one card; or the path of a ``.toml`` file,
+    which is a card of one's own with the weights beside it.
+
+    Raises:
+        ModelNotFound: nothing has that name; the hint has the closest names.
+        CardError: the card breaks the schema.
+    """
+    if isinstance(name, Path) or name.endswith(".toml"):
+        return _own_card(Path(name).expanduser())
+    paths = _built_in()
+    if name == "default":
+        name = DEFAULT
+    of_arch = [full for full in paths if full.split(".")[0] == name]
+    if len(of_arch) == 1:
+        name = of_arch[0]
+    if name in paths:
+        return read_card(paths[name], name=name)
+    if of_arch:
+        raise ModelNotFound(
+            f"{name!r} has {len(of_arch)} cards", hint=f"name one of them: {', '.join(of_arch)}"
+        )
+    close = difflib.get_close_matches(name, [*paths, *{full.split(".")[0] for full in paths}, "default"])
+    suggestion = f"did you mean {' or '.join(close)}? " if close else ""
+    raise ModelNotFound(
+        f"there is no model named {name!r}", hint=f"{suggestion}`dgiqa models` lists every model"
+    )
+
+
+def build_network(card: ModelCard) -> nn.Module:
+    """The card's network in torch, with the parameters that its initialisation gives (no weights read).
+
+    Raises:
+        CardError: the card's ``arch`` is no architecture.
+        RuntimeMissing: torch, or a package that the network needs, is not installed.
+    """
+    known = sorted(path.parent.name for path in _FOLDER.glob("*/network.py"))
+    if card.arch not in known:  # a name from a card never becomes a path
+        raise CardError(
+            f"{card.name}: arch: there is no architecture named {card.arch!r}",
+            hint=f"known architectures: {', '.join(known)}",
+        )
+    try:
+        module = importlib.import_module(f"{__name__}.{card.arch}.network")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "dgiqa":
+            raise
+        raise RuntimeMissing(
+            f"the network of {card.name} needs {error.name}, which is not installed",
+            hint="pip install 'dgiqa[torch]'",
+        ) from error
+    return cast("nn.Module", module.build(card))
+
+
+def _built_in() -> dict[str, Path]:
+    """Full name to path of every built-in card, sorted by name."""
+    paths = {f"{path.parent.name}.{path.stem}": path for path in _FOLDER.glob("*/*.toml")}
+    return dict(sorted(paths.items()))
+
+
+def _own_card(path: Path) -> ModelCard:
+    if not path.is_file():
+        raise ModelNotFound(
+            f"there is no model card at {path}",
+            hint="give the path of a .toml file, or a name that `dgiqa models` lists",
+        )
+    return read_card(path.resolve())

@@ -1,0 +1,114 @@
+"""How well a model agrees with people on BIQ2021's official test part, by subset and scene-disjoint, with controls.
+
+    python benchmarks/biq2021.py --data BIQ2021 [--model default] [--workers 2] [--out result.json]
+
+The controls replace what the network sees of depth, everything else equal: a constant, and the depth of another
+picture (a fixed shuffle). A gain over a constant that the shuffled control keeps is no gain from depth.
+The scene-disjoint row leaves out the test pictures that have a near duplicate in the train part
+(biq2021_near_duplicates.json). Intervals are bootstrap 95 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+
+import dgiqa
+from dgiqa.datasets import Split, read_split
+from dgiqa.depth import DepthEstimator, open_depth
+from dgiqa.metrics.correlation import bootstrap_interval, plcc, srcc
+from dgiqa.models import find_card
+from dgiqa.runtimes import open_runtime
+from dgiqa.types import Score, UInt8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--no-controls", action="store_true")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    split = read_split("biq2021", "test", args.data)
+    scorer = dgiqa.load(args.model, None)
+    report: dict[str, object] = {"model": scorer.model, "dataset": "biq2021", "split": "official test"}
+    start = time.monotonic()
+    raw = scores(scorer, split, args.workers)
+    seconds = time.monotonic() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    report |= {"pictures_per_second": round(len(split) / seconds, 1), "peak_memory_mb": round(peak), "workers": args.workers}
+    report["rows"] = rows(raw, split)
+    if not args.no_controls:
+        for name, control in controls(args.model, split):
+            report[f"control: {name}"] = rows(scores(control, split, 1), split)
+    text = json.dumps(report, indent=1)
+    print(text)
+    if args.out:
+        args.out.write_text(text + "\n")
+
+
+def scores(scorer: dgiqa.Scorer, split: Split, workers: int) -> np.ndarray:
+    """(n,) raw scores; a picture that fails stops the measurement."""
+    raw = []
+    for result in scorer.score_all(split.paths, workers=workers):
+        if not isinstance(result, Score):
+            raise SystemExit(str(result.error))
+        raw.append(result.raw)
+    return np.array(raw)
+
+
+def rows(raw: np.ndarray, split: Split) -> dict[str, dict[str, object]]:
+    """SRCC and PLCC with intervals, over all, by subset, and without near duplicates of train."""
+    near = json.loads(Path(__file__).with_name("biq2021_near_duplicates.json").read_text())["indices"]
+    subsets = np.array(split.subsets)
+    chosen = {"all": np.ones(len(split), bool)} | {s: subsets == s for s in sorted(set(split.subsets))}
+    chosen["scene-disjoint"] = ~np.isin(np.arange(len(split)), near)
+    return {name: row(raw[mask], split.mos[mask]) for name, mask in chosen.items()}
+
+
+def row(raw: np.ndarray, mos: np.ndarray) -> dict[str, object]:
+    found: dict[str, object] = {"n": len(raw)}
+    for name, metric in (("srcc", srcc), ("plcc", plcc)):
+        interval = bootstrap_interval(metric, raw, mos, samples=1000)
+        found[name] = round(metric(raw, mos), 4)
+        found[f"{name}_interval"] = [round(value, 4) for value in interval]
+    return found
+
+
+def controls(model: str, split: Split) -> list[tuple[str, dgiqa.Scorer]]:
+    """The same network with a constant depth and with another picture's depth."""
+    card = find_card(model)
+    network = open_runtime(card)
+    depth = open_depth(card.recipe.depth)
+    return [
+        ("constant depth", dgiqa.Scorer(card, network, lambda pixels: np.full(pixels.shape[:2], 128, np.uint8))),
+        ("another picture's depth", dgiqa.Scorer(card, network, _Shuffled(card.recipe.short_side, depth, split))),
+    ]
+
+
+class _Shuffled:
+    """Gives the i-th picture asked for the depth of another one; the pictures are square and of one size."""
+
+    def __init__(self, side: int, depth: DepthEstimator, split: Split) -> None:
+        from dgiqa.imaging.decode import decode
+        from dgiqa.imaging.resize import resize
+
+        order = np.random.default_rng(0).permutation(len(split))
+        self._maps = (
+            depth(resize(decode(split.paths[i]).pixels, side, side, "bicubic")) for i in order
+        )
+
+    def __call__(self, pixels: UInt8) -> UInt8:
+        found = next(self._maps)
+        assert found.shape == pixels.shape[:2]
+        return found
+
+
+if __name__ == "__main__":
+    main()

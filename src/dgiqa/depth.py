@@ -1,0 +1,44 @@
+"""Depth of a whole picture, as a map of the same size. A depth network has a card like any other model."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from dgiqa.cards import ModelCard
+from dgiqa.imaging.resize import fit_size, resize, resize_float
+from dgiqa.models import find_card
+from dgiqa.runtimes import Runtime, open_runtime
+from dgiqa.types import UInt8, Views
+
+
+class DepthMap(Protocol):
+    """Anything that gives a picture's depth; tests and controls put their own here."""
+
+    def __call__(self, pixels: UInt8) -> UInt8:
+        """(H, W, 3) uint8 sRGB to (H, W) uint8, 255 nearest, 0 farthest."""
+        ...
+
+
+class DepthEstimator:
+    """A depth network fed as its card says; its map stretched to 0..255 over the picture."""
+
+    def __init__(self, card: ModelCard, network: Runtime) -> None:
+        self.card = card
+        self._network = network
+
+    def __call__(self, pixels: UInt8) -> UInt8:
+        height, width = pixels.shape[:2]
+        small = resize(pixels, *fit_size(width, height, self.card.recipe), self.card.recipe.kernel)
+        nearness = resize_float(self._network.run(Views(small[None]))[0], width, height)
+        low, high = float(nearness.min()), float(nearness.max())
+        if high - low < 1e-6:  # a picture without any depth, such as one plain colour
+            return np.zeros((height, width), np.uint8)
+        return np.rint((nearness - low) * (255 / (high - low))).astype(np.uint8)
+
+
+def open_depth(name: str, runtime: str | None = None) -> DepthEstimator:
+    """The depth estimator whose card is ``name``, in ``runtime`` if it has weights for that, else in its own."""
+    card = find_card(name)
+    return DepthEstimator(card, open_runtime(card, runtime if runtime in card.weights else None))

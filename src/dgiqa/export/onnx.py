@@ -1,0 +1,89 @@
+"""A trained network to an ONNX file, refused unless both give the same numbers.
+
+The file holds everything from uint8 pixels on, normalisation included, and keeps the parameters' names, so that
+the torch runtime can take its weights from it.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from dgiqa.cards import ModelCard
+from dgiqa.errors import WeightsError
+from dgiqa.types import Views
+
+#: Largest difference between torch and ONNX Runtime that an export may have, in raw units.
+TOLERANCE = 1e-4
+
+
+def export(network: nn.Module, card: ModelCard, path: Path) -> float:
+    """Writes ``path`` and returns the largest difference to torch over views of three shapes.
+
+    Height and width stay free for a recipe whose views are whole pictures.
+
+    Raises:
+        WeightsError: the difference is over TOLERANCE; the file is removed.
+    """
+    network = network.eval()
+    side = card.recipe.crop or card.recipe.short_side
+    names = ["color", "depth"] if card.recipe.depth else ["color"]
+    example = _example(names, (side, side + (card.recipe.multiple if not card.recipe.crop else 0)))
+    free = {1: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC} if not card.recipe.crop else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            network,
+            example,
+            dynamo=True,
+            input_names=names,
+            output_names=["raw"],
+            dynamic_shapes=tuple(free for _ in names),
+            verbose=False,
+            optimize=False,  # folding batch norm away would lose the parameters' names
+        )
+    assert program is not None
+    path.write_bytes(_without_traces(program.model_proto).SerializeToString())
+    difference = _difference(network, card, path, names)
+    if not difference <= TOLERANCE:
+        path.unlink()
+        raise WeightsError(
+            f"{path}: the exported network differs from torch by {difference:g}, over the {TOLERANCE:g} allowed"
+        )
+    return difference
+
+
+def _without_traces(model: Any) -> Any:
+    """The exporter notes the source line of every node, with paths of the machine; the file shall not."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    return model
+
+
+def _example(names: list[str], size: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"color": (1, *size, 3), "depth": (1, *size)}
+    return tuple(torch.randint(0, 256, shapes[n], generator=generator, dtype=torch.uint8) for n in names)
+
+
+def _difference(network: nn.Module, card: ModelCard, path: Path, names: list[str]) -> float:
+    from dgiqa.runtimes.onnx import open_file
+
+    exported, worst = open_file(path), 0.0
+    side, step = card.recipe.crop or card.recipe.short_side, 0 if card.recipe.crop else 5 * card.recipe.multiple
+    for size in {(side, side), (side, side + step), (side + step, side)}:
+        example = _example(names, size)
+        with torch.no_grad():
+            wanted = network(*example).numpy()
+        found = exported.run(Views(*(tensor.numpy() for tensor in example)))
+        worst = max(worst, float(np.abs(found - wanted).max()))
+    return worst

@@ -1,0 +1,326 @@
+"""One decoder: a path, bytes, a Pillow image or an array becomes an upright 8-bit sRGB picture.
+
+The format follows from the content, never from the name, so the same picture gives the same pixels by any
+door. Pillow decodes all but HEIC (pi_heif) and camera RAW (rawpy), which are optional extras. Whatever goes
+wrong with a source is an :class:`dgiqa.errors.ImageError` that names it and says the way out.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+
+from dgiqa.errors import (
+    ImageError,
+    ImageNotFound,
+    ImageTooLarge,
+    ImageTooSmall,
+    ImageUnreadable,
+    ImageUnsupported,
+)
+from dgiqa.imaging.color import to_srgb
+from dgiqa.imaging.sniff import FORMAT_NAMES, HEAD, declares_no_area, describe, is_raw_tiff, sniff
+from dgiqa.types import Image, UInt8
+
+Source: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | PIL.Image.Image | npt.NDArray[Any]
+)
+
+#: EXIF orientation → what makes the picture upright.
+_UPRIGHT = {
+    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
+    3: PIL.Image.Transpose.ROTATE_180,
+    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
+    5: PIL.Image.Transpose.TRANSPOSE,
+    6: PIL.Image.Transpose.ROTATE_270,
+    7: PIL.Image.Transpose.TRANSVERSE,
+    8: PIL.Image.Transpose.ROTATE_90,
+}
+
+_FRESH_COPY = "get a fresh copy of it, or leave it out"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What one call carries along: the name, the terms, and the notes so far."""
+
+    name: str
+    background: tuple[int, int, int]
+    max_megapixels: float
+    notes: list[str] = field(default_factory=list)
+
+    def check_size(self, width: int, height: int, megapixels: float | None = None) -> None:
+        if width < 1 or height < 1:
+            raise ImageTooSmall(f"{self.name}: {width}×{height} has no pixels", hint="leave it out")
+        megapixels = width * height / 1e6 if megapixels is None else megapixels
+        if megapixels > self.max_megapixels:
+            raise ImageTooLarge(
+                f"{self.name}: {width}×{height} is {megapixels:.1f} megapixels, "
+                f"over the limit of {self.max_megapixels:g}",
+                hint="raise it with --max-megapixels or max_megapixels=, or leave the picture out",
+            )
+
+
+def decode(
+    source: Source,
+    *,
+    name: str | None = None,
+    background: tuple[int, int, int] = (255, 255, 255),
+    max_megapixels: float = 250.0,
+) -> Image:
+    """One picture, upright, as 8-bit sRGB.
+
+    Args:
+        source: a path; the bytes of a file; a Pillow image (taken at the frame it stands on); or a uint8
+            array, (H, W) or (H, W, 1) grey, (H, W, 3) RGB, (H, W, 4) RGB and alpha.
+        name: how messages and rows call it; else the path, ``<bytes>``, ``<image>`` or ``<array>``.
+        background: sRGB colour under transparent pixels.
+        max_megapixels: limit on width × height / 10⁶, checked before pixels are decoded.
+
+    Returns:
+        Image whose pixels are a contiguous, read-only (H, W, 3) uint8 array shared with nobody. Its notes say
+        what a reader should know, such as ``first of 12 frames``.
+
+    Raises:
+        ImageNotFound, ImageUnreadable, ImageUnsupported, ImageTooLarge, ImageTooSmall: never anything else
+            for a source of a type named above.
+    """
+    job = _Job(name or _name_of(source), background, max_megapixels)
+    with _as_image_error(job.name):
+        if isinstance(source, np.ndarray):
+            pixels = _from_array(source, job)
+        elif isinstance(source, PIL.Image.Image):
+            _refuse_thumbnail(source, job.name)
+            pixels = _from_pillow(source, job)
+        elif isinstance(source, (bytes, bytearray, memoryview)):
+            pixels = _from_stream(io.BytesIO(source), job)
+        elif isinstance(source, (str, os.PathLike)):
+            with _open_file(os.fspath(source), job.name) as stream:
+                pixels = _from_stream(stream, job)
+        else:
+            raise ImageUnsupported(
+                f"{job.name}: a {type(source).__name__} is not a picture",
+                hint="pass a path, the bytes of a file, a Pillow image or a uint8 array",
+            )
+    pixels.setflags(write=False)
+    return Image(pixels, job.name, tuple(job.notes))
+
+
+def _name_of(source: Source) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    if isinstance(source, np.ndarray):
+        return "<array>"
+    return "<image>" if isinstance(source, PIL.Image.Image) else "<bytes>"
+
+
+@contextmanager
+def _as_image_error(name: str) -> Iterator[None]:
+    """Decoders fail in every way there is; here each becomes one picture's fault."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except (MemoryError, PIL.Image.DecompressionBombError) as error:
+        raise ImageTooLarge(
+            f"{name}: too large to decode ({error or 'out of memory'})", hint="leave the picture out"
+        ) from error
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise ImageUnreadable(f"{name}: truncated or damaged ({reason})", hint=_FRESH_COPY) from error
+
+
+def _open_file(path: str, name: str) -> BinaryIO:
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISREG(mode):
+            return open(path, "rb")
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the path
+        raise ImageNotFound(f"{name}: no such file", hint="check the path") from error
+    except OSError as error:
+        raise ImageUnreadable(
+            f"{name}: can't be read ({error.strerror})",
+            hint="check the permissions of the file and its folder",
+        ) from error
+    if stat.S_ISDIR(mode):
+        raise ImageUnreadable(f"{name}: a folder, not a file", hint="list its pictures with dgiqa.find")
+    raise ImageUnsupported(f"{name}: not a regular file", hint="pass the bytes that it delivers")
+
+
+def _from_stream(stream: BinaryIO, job: _Job) -> UInt8:
+    head = stream.read(HEAD)
+    if not head:
+        raise ImageUnreadable(f"{job.name}: empty (0 bytes)", hint=_FRESH_COPY)
+    kind = sniff(head)
+    if kind is None:
+        raise ImageUnsupported(
+            f"{job.name}: {describe(head)}, not a picture",
+            hint=f"formats that are decoded: {', '.join(FORMAT_NAMES.values())}",
+        )
+    stream.seek(0)
+    if kind == "raw" or (kind == "tiff" and is_raw_tiff(stream)):
+        return _from_raw(stream, job)
+    if kind == "heif":
+        return _from_heif(stream, job)
+    try:
+        with _without_pillow_limit():
+            image = PIL.Image.open(stream, formats=(kind,))  # a JPEG may turn out as MPO
+    except PIL.UnidentifiedImageError:
+        if declares_no_area(kind, head):
+            raise ImageTooSmall(
+                f"{job.name}: its width or height is 0", hint="leave the picture out"
+            ) from None
+        raise ImageUnreadable(
+            f"{job.name}: begins as {FORMAT_NAMES[kind]}, but is damaged or of a variant not decoded here",
+            hint="get a fresh copy of it, or save it again as an 8-bit PNG or JPEG",
+        ) from None
+    return _from_pillow(image, job)
+
+
+def _from_pillow(image: PIL.Image.Image, job: _Job, *, upright: bool = False) -> UInt8:
+    """Any Pillow image; ``upright`` when its orientation has already been applied."""
+    megapixels = _megapixels(image)
+    job.check_size(*image.size, megapixels)
+    _note_frames(image, job.notes)
+    _load(image, megapixels)
+    orientation = 1 if upright else _orientation(image, job.notes)
+    image = to_srgb(image, job.name, job.background, job.notes)
+    if orientation in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[orientation])
+    return np.asarray(image)
+
+
+def _load(image: PIL.Image.Image, megapixels: float) -> None:
+    """The one place where Pillow decodes pixels; a reduced scale for JPEG would be asked for here."""
+    limit = PIL.Image.MAX_IMAGE_PIXELS
+    with _without_pillow_limit() if limit is not None and megapixels * 1e6 > limit else nullcontext():
+        image.load()
+
+
+_limit_lock = threading.Lock()
+
+
+@contextmanager
+def _without_pillow_limit() -> Iterator[None]:
+    """Pillow's own bomb limit is one setting for the whole process: lifted under a lock, then put back."""
+    with _limit_lock:
+        before = PIL.Image.MAX_IMAGE_PIXELS
+        PIL.Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            PIL.Image.MAX_IMAGE_PIXELS = before
+
+
+def _megapixels(image: PIL.Image.Image) -> float:
+    """What decoding takes: a TIFF's tile may be far larger than its picture."""
+    tags = getattr(image, "tag_v2", {})
+    tile = tags.get(322, 0), tags.get(323, 0)
+    tile_area = tile[0] * tile[1] if all(isinstance(side, int) for side in tile) else 0
+    return max(image.width * image.height, tile_area) / 1e6
+
+
+def _note_frames(image: PIL.Image.Image, notes: list[str]) -> None:
+    here = image.tell() if hasattr(image, "tell") else 0
+    try:
+        frames = getattr(image, "n_frames", 1)
+    except Exception:  # a damaged tail can't be counted; the first frame may still be whole
+        image.seek(here)
+        notes.append("first of several frames")
+        return
+    if frames > 1:
+        notes.append(f"frame {here + 1} of {frames}" if here else f"first of {frames} frames")
+
+
+def _orientation(image: PIL.Image.Image, notes: list[str]) -> int:
+    """EXIF orientation, 1 to 8. Asked after loading: Pillow itself turns TIFF while it loads."""
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except Exception:  # EXIF blocks break in many ways, none of which touches the pixels
+        notes.append("damaged EXIF ignored")
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _refuse_thumbnail(image: PIL.Image.Image, name: str) -> None:
+    """Pillow opens a camera RAW in a TIFF container as the thumbnail that such a file begins with."""
+    tags = getattr(image, "tag_v2", {})
+    if 50706 in tags or (
+        tags.get(254) == 1 and image.tell() == 0
+    ):  # DNG version; a reduced version comes first
+        raise ImageUnsupported(
+            f"{name}: only the thumbnail of a camera RAW", hint="pass the path or the bytes of the file"
+        )
+
+
+def _from_heif(stream: BinaryIO, job: _Job) -> UInt8:
+    try:
+        import pi_heif
+    except ImportError as error:
+        raise ImageUnsupported(
+            f"{job.name}: HEIC needs the package pi-heif", hint="pip install 'dgiqa[heif]'"
+        ) from error
+    file = pi_heif.open_heif(stream)  # 10 and 12 bits scaled to 8; pixels are decoded later
+    job.check_size(*file.size)
+    if len(file) > 1:
+        job.notes.append(f"primary of {len(file)} pictures")
+    return _from_pillow(file.to_pillow(), job, upright=True)  # libheif has turned it
+
+
+def _from_raw(stream: BinaryIO, job: _Job) -> UInt8:
+    """Developed as dcraw does by default, with the camera's white balance, sRGB primaries and gamma."""
+    try:
+        import rawpy
+    except ImportError as error:
+        raise ImageUnsupported(
+            f"{job.name}: camera RAW needs the package rawpy", hint="pip install 'dgiqa[raw]'"
+        ) from error
+    try:
+        with rawpy.imread(stream) as raw:
+            job.check_size(raw.sizes.width, raw.sizes.height)
+            pixels = raw.postprocess(
+                use_camera_wb=True,
+                output_color=rawpy.ColorSpace.sRGB,
+                gamma=(2.4, 12.92),
+                output_bps=8,
+            )
+    except rawpy.LibRawFileUnsupportedError as error:
+        raise ImageUnsupported(
+            f"{job.name}: a camera RAW that LibRaw {'.'.join(map(str, rawpy.libraw_version))} doesn't know",
+            hint="develop it to TIFF or JPEG, or update rawpy",
+        ) from error
+    job.notes.append("RAW developed with the camera's white balance")
+    return _three_channels(pixels)
+
+
+def _from_array(array: npt.NDArray[Any], job: _Job) -> UInt8:
+    if array.dtype != np.uint8:
+        raise ImageUnsupported(
+            f"{job.name}: an array of {array.dtype}, not uint8",
+            hint="scale it to 0..255 and convert it with .round().astype('uint8')",
+        )
+    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))):
+        raise ImageUnsupported(
+            f"{job.name}: an array of shape {array.shape}",
+            hint="pass (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGB and alpha, one picture at a time",
+        )
+    job.check_size(array.shape[1], array.shape[0])
+    if array.shape[2:] == (4,):
+        return _from_pillow(PIL.Image.fromarray(np.ascontiguousarray(array)), job)
+    return _three_channels(array)
+
+
+def _three_channels(array: UInt8) -> UInt8:
+    """Grey or RGB as a (H, W, 3) copy."""
+    grey_or_rgb = array[..., None] if array.ndim == 2 else array
+    return np.array(np.broadcast_to(grey_or_rgb, (*array.shape[:2], 3)), order="C")

@@ -1,0 +1,192 @@
+"""Which pictures some paths, folders and patterns stand for.
+
+By content, not by name: inside folders and patterns a file counts when its first bytes are those of a format
+that is decoded here. A file that only its name calls a picture is listed too, so that it becomes a failed
+row instead of vanishing. Folders are read one at a time, so listing millions of files takes little memory.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dgiqa.errors import ImageError, ImageNotFound, ImageUnreadable
+from dgiqa.imaging.sniff import HEAD, has_picture_suffix, sniff
+
+_MAGIC = "*?["
+_SIDECAR = ".thm"  # cameras put a video's or a RAW's thumbnail, a small JPEG, beside it under this name
+
+
+@dataclass(frozen=True)
+class Found:
+    """One source: a picture to decode, or (``error`` set) a path that leads to none."""
+
+    path: str
+    error: ImageError | None = None
+
+
+def find(paths: Iterable[str | Path], *, recursive: bool = True) -> Iterator[Found]:
+    """The pictures that ``paths`` stand for, lazily and in a stable order.
+
+    Args:
+        paths: files (listed as they are given), folders (every picture in them, by name, subfolders last) and
+            glob patterns where no such file exists (``*``, ``?``, ``[…]``, and ``**`` for any depth).
+        recursive: whether folders are searched with their subfolders.
+
+    Yields:
+        Found, each picture once. Hidden files and folders (a leading dot) and symbolic links to folders are
+        left out inside folders. A missing path, a pattern without a picture and a folder that can't be read
+        are one Found with its error each; a folder without pictures is nothing.
+    """
+    search = _Search(recursive)
+    for path in [paths] if isinstance(paths, (str, Path)) else paths:
+        yield from search.source(os.fspath(path))
+
+
+@dataclass
+class _Search:
+    """One call of ``find``. It remembers folders, not the pictures in them: their number has no bound."""
+
+    recursive: bool
+    listed: set[str] = field(default_factory=set)  # what was named one by one
+    walked: set[str] = field(default_factory=set)  # folders whose pictures were listed
+
+    def source(self, path: str) -> Iterator[Found]:
+        if os.path.isdir(path):
+            yield from self.folder(path)
+        elif os.path.lexists(path):
+            yield from self.file(path)
+        elif any(character in path for character in _MAGIC):
+            yield from self.pattern(path)
+        elif self.is_new(path):
+            yield Found(path, ImageNotFound(f"{path}: no such file or folder", hint="check the path"))
+
+    def file(self, path: str) -> Iterator[Found]:
+        folder, name = os.path.split(_key(path))
+        in_walked = folder in self.walked and not name.startswith(".") and _is_picture(path)
+        if not in_walked and self.is_new(path):
+            yield Found(path)
+
+    def pattern(self, pattern: str) -> Iterator[Found]:
+        matched = False
+        for path in _expand(pattern):
+            if os.path.isdir(path):
+                found = self.folder(path)
+            elif _is_picture(path):
+                matched, found = True, self.file(path)
+            else:
+                continue
+            for item in found:
+                matched = True
+                yield item
+        if not matched and self.is_new(pattern):
+            yield Found(
+                pattern,
+                ImageNotFound(f"{pattern}: no picture matches the pattern", hint="check the path and quotes"),
+            )
+
+    def folder(self, path: str) -> Iterator[Found]:
+        waiting = [path]
+        while waiting:
+            folder = waiting.pop()
+            key = os.path.realpath(folder)
+            if key in self.walked:
+                continue  # and so are its subfolders
+            self.walked.add(key)
+            try:
+                names, subfolders = _list(folder)
+            except OSError as error:
+                yield Found(folder, _unreadable(folder, error))
+                continue
+            for name in names:
+                if os.path.join(key, name) not in self.listed and _is_picture(os.path.join(folder, name)):
+                    yield Found(os.path.join(folder, name))
+            if self.recursive:
+                waiting += (os.path.join(folder, name) for name in reversed(subfolders))
+
+    def is_new(self, path: str) -> bool:
+        """Whether this is the first time that ``path`` is named; remembers it."""
+        key = _key(path)
+        new = key not in self.listed
+        self.listed.add(key)
+        return new
+
+
+def _key(path: str) -> str:
+    """One spelling for a file however it is reached; a symbolic link to a file stays its own file."""
+    folder, name = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), name)
+
+
+def _list(folder: str) -> tuple[list[str], list[str]]:
+    """Names of the files and of the subfolders, each sorted, without hidden ones and links to folders."""
+    names, subfolders = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                subfolders.append(entry.name)
+            elif not entry.is_dir():
+                names.append(entry.name)
+    return sorted(names), sorted(subfolders)
+
+
+def _is_picture(path: str) -> bool:
+    """Whether a file in a folder is one to list: its name or its content says picture."""
+    if os.path.splitext(path)[1].lower() == _SIDECAR:
+        return False
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False  # a pipe or a device
+        if has_picture_suffix(path):
+            return True
+        with open(path, "rb", buffering=0) as stream:
+            return sniff(stream.read(HEAD)) is not None
+    except OSError:
+        return has_picture_suffix(path)  # a broken link or a forbidden file becomes a failed row
+
+
+def _expand(pattern: str) -> Iterator[str]:
+    """What a glob pattern matches, in order. ``**`` enters no link, so no cycle, unlike in ``glob.glob``."""
+    whole = Path(pattern)
+    parts = list(whole.parts[1:] if whole.anchor else whole.parts)
+    if parts[-1] == "**":
+        parts.append("*")
+    yield from _match(whole.anchor, parts)
+
+
+def _match(folder: str, parts: list[str]) -> Iterator[str]:
+    """Paths under ``folder`` whose components match ``parts``, one component each; ``**`` any number."""
+    if not parts:
+        yield folder
+        return
+    part, rest = parts[0], parts[1:]
+    if not any(character in part for character in _MAGIC):
+        path = os.path.join(folder, part)
+        if os.path.lexists(path):
+            yield from _match(path, rest)
+        return
+    try:
+        names, subfolders = _list(folder or os.curdir)
+    except OSError:
+        return
+    if part == "**":
+        yield from _match(folder, rest)
+        for name in subfolders:
+            yield from _match(os.path.join(folder, name), parts)
+        return
+    for name in sorted(names + subfolders):
+        if fnmatch.fnmatch(name, part):
+            yield from _match(os.path.join(folder, name), rest)
+
+
+def _unreadable(folder: str, error: OSError) -> ImageUnreadable:
+    return ImageUnreadable(
+        f"{folder}: the folder can't be read ({error.strerror})",
+        hint="check its permissions, or leave it out",
+    )
