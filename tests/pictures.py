@@ -172,6 +172,14 @@ def dng(width: int = 64, height: int = 48, *, marked: bool = True) -> bytes:
     return head + thumbnail + mosaic.tobytes() + raw + _ifd(first, fields)
 
 
+def tiff_with_tile(side: int) -> bytes:
+    """A TIFF of 4×4 grey pixels that claims to be stored in one square tile of the given side."""
+    data = bytes(256)
+    fields = [field for field in _basics((4, 4), 8, 1, 1, 8) if field[0] not in (273, 278, 279)]
+    fields += [(322, "I", (side,)), (323, "I", (side,)), (324, "I", (8,)), (325, "I", (len(data),))]
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + _ifd(8 + len(data), fields)
+
+
 def _basics(size: tuple[int, int], bits: int, samples: int, photometric: int, place: int) -> list[Field]:
     """What every uncompressed picture of ``samples`` × ``bits`` at byte ``place`` needs."""
     width, height = size

@@ -162,6 +162,7 @@ def test_exif_orientation_turns_the_pixels(kind, orientation, tmp_path):
         np.testing.assert_array_equal(decode(source).pixels, TURNS[orientation](plain))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(
     "block", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", pictures.exif(9), b"\0"]
 )
@@ -312,9 +313,10 @@ def test_floats_outside_zero_to_one_are_refused(value, shown):
 )
 def test_every_pillow_mode_comes_out_as_rgb(mode):
     source = PIL.Image.fromarray(np.stack([GREY] * 3, -1))
-    if mode in ("PA", "RGBa", "La", "LAB"):
+    if mode in ("P", "PA", "RGBa", "La", "LAB"):
         image = {
-            "PA": lambda: source.convert("P").convert("PA"),
+            "P": lambda: source.quantize(256),
+            "PA": lambda: source.quantize(256).convert("PA"),
             "RGBa": lambda: source.convert("RGBA").convert("RGBa"),
             "La": lambda: source.convert("LA").convert("La"),
             "LAB": lambda: ImageCms.profileToProfile(
@@ -340,7 +342,7 @@ def test_transparency_is_composited_on_the_background(background):
     layers[5:10, :, 3] = 128
     expected = SCENE.astype(float)
     expected[:5] = background
-    expected[5:10] = SCENE[5:10] * 128 / 255 + np.array(background) * 127 / 255
+    expected[5:10] = SCENE[5:10] * (128 / 255) + np.array(background) * (127 / 255)
     for source in (encode(layers, "PNG"), layers, PIL.Image.fromarray(layers)):
         image = decode(source, background=background)
         assert np.abs(image.pixels - expected).max() <= 1
@@ -426,8 +428,10 @@ def test_a_raw_is_developed_and_never_its_thumbnail(marked, tmp_path):
     image = decode(data)
     assert image.pixels.shape == (48, 64, 3)
     red, green, blue = image.pixels[10:-10, 10:-10].reshape(-1, 3).mean(0)
-    assert green > red + 30 > 30  # the thumbnail is magenta
-    assert green > blue + 30 > 30
+    if marked:
+        assert green > max(red, blue) + 30  # the thumbnail is magenta
+    else:
+        assert max(red, green, blue) - min(red, green, blue) < 3  # no camera balance: evened out
     assert image.notes == ("RAW developed with the camera's white balance",)
     np.testing.assert_array_equal(image.pixels, decode(write(tmp_path, "shot.tif", data)).pixels)
     assert fault(ImageTooLarge, data, max_megapixels=0.003).startswith("<bytes>: 64×48 is 0.0 ")
@@ -522,8 +526,9 @@ def test_truncated_files(kind):
 
 
 def test_a_damaged_header():
-    assert fault(ImageUnreadable, encode(SCENE, "JPEG")[:10], name="cut.jpg") == (
-        "cut.jpg: begins as JPEG, but is damaged or of a variant not decoded here; "
+    data = encode(SCENE, "PNG")
+    assert fault(ImageUnreadable, data[:12] + b"XXXX" + data[16:], name="x.png") == (
+        "x.png: begins as PNG, but is damaged or of a variant not decoded here; "
         "get a fresh copy of it, or save it again as an 8-bit PNG or JPEG"
     )
 
@@ -631,11 +636,9 @@ def test_pillows_limit_survives_threads(monkeypatch):
 
 
 def test_a_tile_larger_than_its_picture_counts():
-    data = encode(SCENE, "TIFF", tiffinfo={322: 100_000, 323: 100_000}, compression="tiff_lzw")
-    with PIL.Image.open(io.BytesIO(data)) as image:
-        if image.tag_v2.get(322) != 100_000:
-            pytest.skip("this Pillow writes no such tile")
-    fault(ImageTooLarge, data)
+    """A tile is decoded whole, so a tiny picture can hide an enormous one."""
+    fault(ImageTooLarge, pictures.tiff_with_tile(100_000))
+    assert decode(pictures.tiff_with_tile(16)).pixels.shape == (4, 4, 3)
 
 
 # No byte string does worse than an ImageError
@@ -677,14 +680,18 @@ def mutated_files(draw):
     return bytes(data[: draw(st.one_of(st.just(len(data)), st.integers(0, len(data))))])
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's own, about damaged metadata
 @given(st.one_of(mutated_files(), mutated_files(), mutated_files(), st.binary(max_size=64)))
 @settings(max_examples=400, deadline=None)
 def test_only_image_errors_escape_for_any_bytes(data):
+    problem = None
     try:
         image = decode(data, name="fuzz", max_megapixels=1)
     except ImageError as error:
-        assert error.message.startswith("fuzz: ")
-        assert error.hint
+        problem = error
+    if problem is not None:
+        assert problem.message.startswith("fuzz: ")
+        assert problem.hint
     else:
         assert image.pixels.dtype == np.uint8
         assert image.pixels.ndim == 3
@@ -723,6 +730,6 @@ def test_sniff(head, kind):
     assert sniff(head) == kind
 
 
-@pytest.mark.parametrize("data", SMALL_FILES + [pictures.heic(), pictures.dng()])
+@pytest.mark.parametrize("data", [*SMALL_FILES, pictures.heic(), pictures.dng()])
 def test_sniff_knows_what_decodes(data):
     assert sniff(data[:HEAD]) is not None

@@ -439,6 +439,15 @@ def test_convert_gives_back_the_network(network: DGIQA, tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir() if file != path] == ["weights.safetensors"]
 
 
+def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
+    path, out = tmp_path / "weights.pth", tmp_path / "nowhere" / "weights.safetensors"
+    torch.save(light_checkpoint(), path)
+    with pytest.raises(WeightsError) as error:
+        convert(path, out)
+    assert error.value.message.startswith(f"{out}: can't be written (")
+    assert error.value.hint == "choose a folder that you may write to"
+
+
 def test_faults_are_named(tmp_path: Path) -> None:
     state = light_checkpoint()
     del state["fc.bias"]

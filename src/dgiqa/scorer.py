@@ -8,6 +8,7 @@ A score is a function of the pixels and the model card: not of the batch, the or
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -19,7 +20,7 @@ import PIL.Image
 
 from dgiqa.cards import ModelCard
 from dgiqa.depth import DepthMap, open_depth
-from dgiqa.errors import ImageError, UsageError
+from dgiqa.errors import ImageError, UsageError, WeightsError
 from dgiqa.imaging.decode import decode
 from dgiqa.imaging.find import Found
 from dgiqa.imaging.views import make_views
@@ -92,6 +93,8 @@ class Scorer:
 
     def _judge(self, image: Image, raws: np.ndarray) -> Score:
         raw = float(np.mean(raws, dtype=np.float64))
+        if not math.isfinite(raw):  # never a number that was not measured
+            raise WeightsError(f"{self.model} gave {raw} for {image.name}", hint="its weights are damaged")
         quality = self.card.calibration.apply(raw)
         return Score(image.name, quality, raw, self.model, image.width, image.height, image.notes)
 

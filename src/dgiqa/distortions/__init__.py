@@ -61,5 +61,5 @@ def _checked(depth: Float32, shape: tuple[int, ...]) -> Float32:
             hint="give one depth in metres a pixel",
         )
     if not (np.isfinite(depth).all() and float(depth.min()) > 0):
-        raise UsageError("depth: not every value is finite and above 0", hint="give metres; sky as 1000")
+        raise UsageError("depth: not every value is finite and above 0", hint="give metres, and 1000 for sky")
     return depth.astype(np.float32, copy=False)

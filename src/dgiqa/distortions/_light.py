@@ -51,15 +51,16 @@ def grain(rgb: UInt8, rng: np.random.Generator, channels: int = 3) -> Float32:
     return np.asarray(large / (float(large.std()) or 1.0), np.float32)
 
 
-def resized(field: Float32, shape: tuple[int, int], *, shrink: bool = False) -> Float32:
-    """(H, W, C) float32 at another (height, width): bilinear, or area means to shrink."""
-    kernel = Pillow.Resampling.BOX if shrink else Pillow.Resampling.BILINEAR
+def resized(field: Float32, shape: tuple[int, int]) -> Float32:
+    """(H, W, C) float32 at another, larger (height, width): bilinear."""
     size = (shape[1], shape[0])
     layers = [
-        np.asarray(Pillow.fromarray(np.ascontiguousarray(field[..., k])).resize(size, kernel), np.float32)
+        np.asarray(
+            Pillow.fromarray(np.ascontiguousarray(field[..., k])).resize(size, Pillow.Resampling.BILINEAR)
+        )
         for k in range(field.shape[2])
     ]
-    return np.stack(layers, -1)
+    return np.stack(layers, -1).astype(np.float32, copy=False)
 
 
 def disc_blur(field: Float32, radius: float) -> Float32:
@@ -67,14 +68,11 @@ def disc_blur(field: Float32, radius: float) -> Float32:
 
     Wide discs work on a picture reduced so far that the disc keeps a radius of 3 to 6 pixels.
     """
-    if radius < 0.3:
-        return field
     height, width = field.shape[:2]
-    factor = max(int(radius / 3), 1)
-    if factor > 1:
-        small = (max(height // factor, 1), max(width // factor, 1))
-        blurred = disc_blur(resized(field, small, shrink=True), radius / factor)
-        return resized(blurred, (height, width))
+    cell = max(int(radius / 3), 1)
+    if cell > 1:
+        small = disc_blur(_reduced(field, cell), radius / cell)
+        return resized(small, (small.shape[0] * cell, small.shape[1] * cell))[:height, :width]
     kernel = disc(radius)
     reach = kernel.shape[0] // 2
     padded = np.pad(field, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
@@ -85,13 +83,34 @@ def disc_blur(field: Float32, radius: float) -> Float32:
     return total
 
 
+def _reduced(field: Float32, cell: int) -> Float32:
+    """The means of ``cell`` × ``cell`` pixels; the last row and column are repeated to fill whole cells."""
+    height, width, channels = field.shape
+    rows, columns = -(-height // cell), -(-width // cell)
+    padded = np.pad(field, ((0, rows * cell - height), (0, columns * cell - width), (0, 0)), mode="edge")
+    means: Float32 = padded.reshape(rows, cell, columns, cell, channels).mean((1, 3), dtype=np.float32)
+    return means
+
+
 def disc(radius: float) -> Float32:
-    """A square kernel of sum 1: the share of each pixel that the disc covers, from 9×9 points a pixel."""
-    reach = int(np.ceil(radius))
-    fine = (np.arange((2 * reach + 1) * 9) + 0.5) / 9 - reach - 0.5
-    inside = (fine[:, None] ** 2 + fine**2 <= radius**2).astype(np.float32)
-    covered = inside.reshape(2 * reach + 1, 9, 2 * reach + 1, 9).mean((1, 3))
-    return np.asarray(covered / covered.sum(), np.float32)
+    """A square kernel of sum 1 and odd side: what a picture, linear between its pixels, gives over the disc.
+
+    Sampled by points that are shared out to their four nearest pixels, so that a disc well inside one pixel
+    blurs a little too, and more the wider it is.
+    """
+    reach = int(np.ceil(radius)) + 1
+    step = radius / max(9, int(np.ceil(9 * radius)))
+    at = np.arange(-radius + step / 2, radius, step)
+    y, x = (part.ravel() for part in np.meshgrid(at, at, indexing="ij"))
+    inside = x * x + y * y <= radius * radius
+    y, x = y[inside] + reach, x[inside] + reach
+    top, left = np.floor(y).astype(int), np.floor(x).astype(int)
+    fy, fx = y - top, x - left
+    kernel = np.zeros((2 * reach + 1, 2 * reach + 1))
+    for i, row in ((0, 1 - fy), (1, fy)):
+        for j, column in ((0, 1 - fx), (1, fx)):
+            np.add.at(kernel, (top + i, left + j), row * column)
+    return np.asarray(kernel / kernel.sum(), np.float32)
 
 
 def shifted(field: Float32, down: float, right: float) -> Float32:

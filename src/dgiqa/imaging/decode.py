@@ -136,7 +136,7 @@ def _as_image_error(name: str) -> Iterator[None]:
             f"{name}: too large to decode ({error or 'out of memory'})", hint="leave the picture out"
         ) from error
     except Exception as error:
-        reason = str(error) or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageUnreadable(f"{name}: truncated or damaged ({reason})", hint=_FRESH_COPY) from error
 
 

@@ -180,7 +180,7 @@ def _match(folder: str, parts: list[str]) -> Iterator[str]:
         for name in subfolders:
             yield from _match(os.path.join(folder, name), parts)
         return
-    for name in sorted(names + subfolders):
+    for name in names + subfolders:
         if fnmatch.fnmatch(name, part):
             yield from _match(os.path.join(folder, name), rest)
 

@@ -183,8 +183,8 @@ def landscape() -> Stage:
         (25, 55, 9),
     ):
         out.extend(things.tree(kit, x, z, tall))
-    for x, z, wide in ((2.5, 8, 0.5), (3.4, 9, 0.3), (-5, 11, 0.6), (9, 20, 0.8)):
-        out.extend(things.rock(kit, x, z, wide))
+    for side, ahead, wide in ((2.5, 8, 0.5), (3.4, 9, 0.3), (-5, 11, 0.6), (9, 20, 0.8)):
+        out.extend(things.rock(kit, side, ahead, wide))
     out.extend(things.fence(kit, 1.0, 16, 26, 19))
     return stage
 

@@ -374,10 +374,11 @@ class Ridge:
         return np.where(ok & (away / flat < FAR), away / flat, np.inf).astype(np.float32)
 
     def surface(self, x: Float32, y: Float32, z: Float32) -> tuple[Triple, Float32, Float32]:
-        away = np.asarray(np.sqrt(x * x + z * z) + 1e-9, np.float32)
+        away: Float32 = np.asarray(np.sqrt(x * x + z * z) + 1e-9, np.float32)
         fold = (
             noise_tile(1).sample(x / self.distance * 1.5, y / self.distance * 3.0, np.float32(1 / 128)) - 0.5
         )
-        nx, nz = -x / away * self.slope + 2.2 * fold, -z / away * self.slope
-        length = np.asarray(np.sqrt(nx * nx + nz * nz + 1), np.float32)
-        return (nx / length, 1 / length, nz / length), x, away
+        nx: Float32 = np.asarray(2.2 * fold - x / away * self.slope, np.float32)
+        nz: Float32 = np.asarray(-z / away * self.slope, np.float32)
+        up: Float32 = np.asarray(1 / np.sqrt(nx * nx + nz * nz + 1), np.float32)
+        return (nx * up, up, nz * up), x, away

@@ -1,1 +1,1 @@
-"""A card's weights: where they lie and come from (``fetch``, ``https``), and how they are read (``files``)."""
+"""A card's weights: where they lie and come from (``fetch``, ``https``), how they are read (``files``)."""

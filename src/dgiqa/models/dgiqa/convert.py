@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -67,8 +68,10 @@ def convert(checkpoint: Path, out: Path) -> dict[str, int]:
     try:
         save_file(written, part)
         os.replace(part, out)
-    except OSError as error:
-        raise WeightsError(f"{out}: can't be written ({error})") from error
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"{out}: can't be written ({error})", hint="choose a folder that you may write to"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
     parameters = sum(p.numel() for p in _blank_network().parameters())

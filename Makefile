@@ -1,0 +1,19 @@
+# The same commands everywhere: on a developer's machine, in CI and in the README.
+PYTHON ?= python
+
+.PHONY: setup check test bench
+
+setup:  ## everything a developer needs, with the CPU build of torch where there is one
+	$(PYTHON) -m pip install -c constraints/cpu.txt -e ".[dev]"
+
+check:  ## style, types, layers
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	lint-imports
+
+test:
+	OMP_WAIT_POLICY=passive $(PYTHON) -m pytest
+
+bench:  ## cold start, import, rate and memory; writes benchmarks/RESULTS.json
+	$(PYTHON) benchmarks/speed.py

@@ -1,0 +1,33 @@
+"""More of a fault lowers the default model's score: Kendall's tau between severity and score, per kind of fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import dgiqa
+from dgiqa.distortions import SEVERITIES, distort
+from dgiqa.metrics.correlation import krcc
+
+#: Smallest mean tau over the photographs. 1 is perfect order, 0 chance.
+FLOOR = {"blur": 0.9, "noise": 0.9, "jpeg": 0.9, "low_light": 0.8, "haze": 0.8}
+
+
+@pytest.fixture(scope="module")
+def pictures(photographs: list[Path]) -> list[np.ndarray]:
+    sized = [PIL.Image.open(path).convert("RGB") for path in photographs if path.name != "hubble_deep_field.jpg"]
+    return [np.asarray(image.resize((512, 384), PIL.Image.Resampling.LANCZOS)) for image in sized]
+
+
+@pytest.mark.parametrize("kind", FLOOR)
+def test_score_falls_with_severity(kind: str, default: dgiqa.Scorer, pictures: list[np.ndarray]) -> None:
+    taus = []
+    for pixels in pictures:
+        ladder = [pixels, *(distort(pixels, kind, severity) for severity in SEVERITIES)]
+        quality = [default.score(step).quality for step in ladder]
+        taus.append(-krcc(range(len(ladder)), quality))
+    print(f"{kind}: mean tau {np.mean(taus):.3f}, each {np.round(taus, 2).tolist()}")
+    assert np.mean(taus) >= FLOOR[kind]
