@@ -42,7 +42,11 @@ def main() -> None:
     raw = scores(scorer, split, args.workers)
     seconds = time.monotonic() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    report |= {"pictures_per_second": round(len(split) / seconds, 1), "peak_memory_mb": round(peak), "workers": args.workers}
+    report |= {
+        "pictures_per_second": round(len(split) / seconds, 1),
+        "peak_memory_mb": round(peak),
+        "workers": args.workers,
+    }
     report["rows"] = rows(raw, split)
     if not args.no_controls:
         for name, control in controls(args.model, split):
@@ -87,8 +91,14 @@ def controls(model: str, split: Split) -> list[tuple[str, dgiqa.Scorer]]:
     network = open_runtime(card)
     depth = open_depth(card.recipe.depth)
     return [
-        ("constant depth", dgiqa.Scorer(card, network, lambda pixels: np.full(pixels.shape[:2], 128, np.uint8))),
-        ("another picture's depth", dgiqa.Scorer(card, network, _Shuffled(card.recipe.short_side, depth, split))),
+        (
+            "constant depth",
+            dgiqa.Scorer(card, network, lambda pixels: np.full(pixels.shape[:2], 128, np.uint8)),
+        ),
+        (
+            "another picture's depth",
+            dgiqa.Scorer(card, network, _Shuffled(card.recipe.short_side, depth, split)),
+        ),
     ]
 
 
@@ -100,9 +110,7 @@ class _Shuffled:
         from dgiqa.imaging.resize import resize
 
         order = np.random.default_rng(0).permutation(len(split))
-        self._maps = (
-            depth(resize(decode(split.paths[i]).pixels, side, side, "bicubic")) for i in order
-        )
+        self._maps = (depth(resize(decode(split.paths[i]).pixels, side, side, "bicubic")) for i in order)
 
     def __call__(self, pixels: UInt8) -> UInt8:
         found = next(self._maps)

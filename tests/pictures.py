@@ -143,10 +143,11 @@ def _icc_text(text: bytes) -> bytes:
 Field = tuple[int, str, Sequence[int]]  # tag, struct letter, values
 
 
-def dng(width: int = 64, height: int = 48, *, marked: bool = True) -> bytes:
+def dng(width: int = 64, height: int = 48, *, marked: bool = True, reduced: bool = True) -> bytes:
     """A camera RAW: a magenta 8×6 thumbnail first, then an uncompressed, evenly green Bayer mosaic.
 
     ``marked`` gives it the DNG version and colours, without which it is laid out as other makers' files are.
+    ``reduced`` says in the first directory that it holds a thumbnail.
     """
     thumbnail = bytes((255, 0, 255)) * 48
     mosaic = np.full((height, width), 12000, "<u2")
@@ -162,7 +163,7 @@ def dng(width: int = 64, height: int = 48, *, marked: bool = True) -> bytes:
     raw = _ifd(body, _basics((width, height), 16, 1, 32803, 8 + len(thumbnail)) + sensor)
     first = body + len(raw)
     fields = _basics((8, 6), 8, 3, 2, 8)
-    fields += [(254, "I", (1,)), (271, "s", b"Test\0"), (272, "s", b"Test One\0"), (330, "I", (body,))]
+    fields += [(254, "I", (int(reduced),)), (271, "s", b"Test\0"), (272, "s", b"Test One\0"), (330, "I", (body,))]
     if marked:
         xyz_to_camera = (10000, 0, 0, 0, 10000, 0, 0, 0, 10000)
         fields += [(50706, "B", (1, 4, 0, 0)), (50708, "s", b"Test One\0"), (50778, "H", (21,))]
@@ -172,10 +173,11 @@ def dng(width: int = 64, height: int = 48, *, marked: bool = True) -> bytes:
     return head + thumbnail + mosaic.tobytes() + raw + _ifd(first, fields)
 
 
-def tiff_with_tile(side: int) -> bytes:
+def tiff_with_tile(side: int, *, compression: int = 1) -> bytes:
     """A TIFF of 4×4 grey pixels that claims to be stored in one square tile of the given side."""
     data = bytes(256)
-    fields = [field for field in _basics((4, 4), 8, 1, 1, 8) if field[0] not in (273, 278, 279)]
+    fields = [field for field in _basics((4, 4), 8, 1, 1, 8) if field[0] not in (259, 273, 278, 279)]
+    fields += [(259, "H", (compression,))]
     fields += [(322, "I", (side,)), (323, "I", (side,)), (324, "I", (8,)), (325, "I", (len(data),))]
     return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + _ifd(8 + len(data), fields)
 

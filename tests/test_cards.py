@@ -246,9 +246,7 @@ def test_weights_are_a_table_with_something_in_it(read, tmp_path):
         ("weights.onnx = 3\n", "weights.onnx: expected a table, found 3"),
     ]:
         path = tmp_path / "mine.toml"
-        path.write_text(
-            weights + CARD[:start] + CARD[end:] if "=" in weights else CARD[:start] + weights + CARD[end:]
-        )
+        path.write_text(weights + CARD[:start] + CARD[end:] if "=" in weights else CARD[:start] + weights + CARD[end:])
         with pytest.raises(CardError, match=re.escape(text) + "$"):
             read_card(path)
 
@@ -281,9 +279,7 @@ def calibrations(draw):
 def neighbours(curve):
     """Raw scores where mistakes would be: at the knots and one unit in the last place from them."""
     knots = st.sampled_from(curve.raw)
-    near = knots.flatmap(
-        lambda x: st.sampled_from([x, math.nextafter(x, math.inf), math.nextafter(x, -math.inf)])
-    )
+    near = knots.flatmap(lambda x: st.sampled_from([x, math.nextafter(x, math.inf), math.nextafter(x, -math.inf)]))
     return st.one_of(near, st.floats(-2e3, 2e3))
 
 
@@ -350,6 +346,4 @@ def test_no_built_in_card_leaves_its_terms_open():
         for term in (card.licence.code, card.licence.weights, card.licence.data, card.training.data):
             assert term.strip(), card.name
         for weights in card.weights.values():
-            assert weights.embedded or weights.url or weights.page, (
-                f"{card.name}: nobody can find {weights.file}"
-            )
+            assert weights.embedded or weights.url or weights.page, f"{card.name}: nobody can find {weights.file}"

@@ -72,7 +72,11 @@ def test_json_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [tuple(row) for row in rows] == [ROW_FIELDS] * 3
     by_name = {Path(row["path"]).name: row for row in rows}
-    assert {name: row["status"] for name, row in by_name.items()} == {"a.png": "ok", "b.jpg": "ok", "broken.jpg": "failed"}
+    assert {name: row["status"] for name, row in by_name.items()} == {
+        "a.png": "ok",
+        "b.jpg": "ok",
+        "broken.jpg": "failed",
+    }
     assert (by_name["a.png"]["width"], by_name["a.png"]["height"]) == (80, 64)
     assert all(0 <= row["quality"] <= 100 for row in rows if row["status"] == "ok")
     assert {row["model"] for row in rows} == {"dgiqa_mobile.biq2021@1.0"}
@@ -82,7 +86,9 @@ def test_json_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "broken.jpg" in failed["error"]
 
 
-def test_csv_jsonl_and_parquet_hold_the_same_rows(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_csv_jsonl_and_parquet_hold_the_same_rows(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     outs = [tmp_path / f"rows.{ending}" for ending in ("csv", "jsonl", "parquet")]
     for out in outs:

@@ -25,7 +25,7 @@ from dgiqa.errors import (
     ImageUnsupported,
 )
 from dgiqa.imaging.decode import decode
-from dgiqa.imaging.sniff import HEAD, sniff
+from dgiqa.imaging.sniff import HEAD, is_raw_tiff, sniff
 from pictures import encode, scene
 
 SCENE = scene(23, 17)
@@ -163,9 +163,7 @@ def test_exif_orientation_turns_the_pixels(kind, orientation, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize(
-    "block", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", pictures.exif(9), b"\0"]
-)
+@pytest.mark.parametrize("block", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", pictures.exif(9), b"\0"])
 def test_damaged_exif_costs_no_picture(block):
     data = encode(SCENE, "JPEG", exif=block)
     np.testing.assert_array_equal(decode(data).pixels, decode(encode(SCENE, "JPEG")).pixels)
@@ -298,9 +296,7 @@ def test_float_tiff_is_taken_as_zero_to_one():
     np.testing.assert_array_equal(pixels[..., 0].ravel(), np.arange(256))
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"), [(-0.5, "from -0.5 to 0.5"), (255, "from 0.5 to 255"), (np.nan, "nan")]
-)
+@pytest.mark.parametrize(("value", "shown"), [(-0.5, "from -0.5 to 0.5"), (255, "from 0.5 to 255"), (np.nan, "nan")])
 def test_floats_outside_zero_to_one_are_refused(value, shown):
     values = np.array([[0.5, value]], np.float32)
     text = fault(ImageUnsupported, encode(PIL.Image.fromarray(values), "TIFF"), name="x.tif")
@@ -330,9 +326,7 @@ def test_every_pillow_mode_comes_out_as_rgb(mode):
     if mode == "1":
         assert set(np.unique(pixels)) <= {0, 255}
     else:
-        assert np.abs(pixels - GREY[..., None]).max() <= (
-            3 if mode in ("YCbCr", "HSV", "LAB", "P", "PA") else 0
-        )
+        assert np.abs(pixels - GREY[..., None]).max() <= (3 if mode in ("YCbCr", "HSV", "LAB", "P", "PA") else 0)
 
 
 @pytest.mark.parametrize("background", [(255, 255, 255), (10, 200, 30)])
@@ -470,9 +464,7 @@ def test_no_such_file():
 
 
 def test_a_folder(tmp_path):
-    assert fault(ImageUnreadable, tmp_path) == (
-        f"{tmp_path}: a folder, not a file; list its pictures with dgiqa.find"
-    )
+    assert fault(ImageUnreadable, tmp_path) == (f"{tmp_path}: a folder, not a file; list its pictures with dgiqa.find")
 
 
 def test_a_pipe_is_refused_not_waited_for(tmp_path):
@@ -623,10 +615,7 @@ def test_pillows_limit_survives_threads(monkeypatch):
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 100)
     data = encode(scene(40, 30), "TIFF")
     results: list[int] = []
-    threads = [
-        threading.Thread(target=lambda: results.extend(decode(data).width for _ in range(50)))
-        for _ in range(4)
-    ]
+    threads = [threading.Thread(target=lambda: results.extend(decode(data).width for _ in range(50))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -653,9 +642,7 @@ def _small_files() -> list[bytes]:
         encode(picture, "JPEG", progressive=True),
         encode(picture, "PNG", exif=block, icc_profile=pictures.rgb_profile()),
         wide_png(np.arange(12, dtype=np.uint16).reshape(3, 4), pictures.png_chunk(b"tRNS", b"\0\x03")),
-        wide_png(
-            np.arange(24, dtype=np.uint16).reshape(2, 4, 3), pictures.png_chunk(b"tRNS", b"\1\1\2\2\3\3")
-        ),
+        wide_png(np.arange(24, dtype=np.uint16).reshape(2, 4, 3), pictures.png_chunk(b"tRNS", b"\1\1\2\2\3\3")),
         encode(frames[0], "GIF", save_all=True, append_images=frames[1:]),
         encode(frames[0].quantize(4), "GIF", transparency=1),
         encode(picture, "TIFF", exif=block),
@@ -728,6 +715,30 @@ def test_small_files_are_whole():
 )
 def test_sniff(head, kind):
     assert sniff(head) == kind
+
+
+@pytest.mark.parametrize(
+    ("data", "raw"),
+    [
+        (pictures.dng(), True),
+        (pictures.dng(reduced=False), True),
+        (pictures.dng(marked=False, reduced=False), True),  # sensor data in a second directory
+        (encode(SCENE, "TIFF", tiffinfo={254: 1}), True),  # a thumbnail of something
+        (encode(SCENE, "TIFF", tiffinfo={254: 1}, big_tiff=True), True),
+        (encode(PIL.Image.new("I;16B", (3, 2)), "TIFF", tiffinfo={254: 1}), True),  # big-endian
+        (encode(SCENE, "TIFF", tiffinfo={50706: b"\1\4\0\0"}), True),
+        (pictures.tiff_with_tile(16, compression=34713), True),  # Nikon's
+        (pictures.tiff_with_tile(16), False),
+        (encode(SCENE, "TIFF", tiffinfo={254: 2}), False),  # a page of several
+        (encode(SCENE, "TIFF", big_tiff=True), False),
+        (b"II*\0", False),
+        (b"II*\0\xff\xff\xff\xff", False),
+    ],
+)
+def test_raw_in_a_tiff_container_is_told_apart(data, raw):
+    stream = io.BytesIO(data)
+    assert is_raw_tiff(stream) is raw
+    assert stream.tell() == 0
 
 
 @pytest.mark.parametrize("data", [*SMALL_FILES, pictures.heic(), pictures.dng()])

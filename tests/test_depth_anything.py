@@ -36,9 +36,7 @@ TINY = {
 
 
 @pytest.fixture(params=TINY)
-def checkpoint(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> tuple[ModelCard, DepthAnythingForDepthEstimation]:
+def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[ModelCard, DepthAnythingForDepthEstimation]:
     """A tiny random checkpoint beside a card, and transformers' network that wrote it."""
     tiny = TINY[request.param]
     torch.manual_seed(1)

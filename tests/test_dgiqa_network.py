@@ -364,8 +364,7 @@ def light_checkpoint() -> dict[str, Tensor]:
     with torch.device("meta"):
         state = to_official(DGIQA().state_dict())
     return {
-        name: torch.tensor(i, dtype=tensor.dtype).expand(tensor.shape)
-        for i, (name, tensor) in enumerate(state.items())
+        name: torch.tensor(i, dtype=tensor.dtype).expand(tensor.shape) for i, (name, tensor) in enumerate(state.items())
     }
 
 
@@ -407,9 +406,7 @@ GENERATIONS: dict[str, tuple[Callable[..., object], int]] = {
     "model": (lambda state: {"model": state}, 0),
     "DataParallel": (spell(lambda name: f"module.{name}"), 0),
     "everything at once": (
-        lambda state: {
-            "state_dict": spell(lambda n: f"module.{_old_class(_downsampling_ends_a_stage(n))}")(state)
-        },
+        lambda state: {"state_dict": spell(lambda n: f"module.{_old_class(_downsampling_ends_a_stage(n))}")(state)},
         0,
     ),
 }

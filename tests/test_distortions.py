@@ -76,9 +76,7 @@ def test_seeds_differ(kind: str, scenes: dict[str, Scene]) -> None:
 
 @pytest.mark.parametrize("depth", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_higher_severity_is_farther_from_the_source(
-    kind: str, depth: bool, scenes: dict[str, Scene]
-) -> None:
+def test_a_higher_severity_is_farther_from_the_source(kind: str, depth: bool, scenes: dict[str, Scene]) -> None:
     for scene in scenes.values():
         for seed in (0, 1):
             errors = [mse(scene.pixels, bad) for bad in ladder(scene, kind, depth=depth, seed=seed)]
@@ -140,10 +138,7 @@ def test_haze_without_depth_takes_level_ground() -> None:
 
 def test_low_light_darkens_by_its_stops(scenes: dict[str, Scene]) -> None:
     source = _light.to_linear(scenes["room"].pixels) @ _light.LUMINANCE
-    means = [
-        float((_light.to_linear(bad) @ _light.LUMINANCE).mean())
-        for bad in ladder(scenes["room"], "low_light")
-    ]
+    means = [float((_light.to_linear(bad) @ _light.LUMINANCE).mean()) for bad in ladder(scenes["room"], "low_light")]
     for severity, mean in zip(SEVERITIES, means, strict=True):
         lost, gained = low_light.STOPS[severity]
         assert mean == pytest.approx(float(source.mean()) * 2.0 ** (gained - lost), rel=0.08)
@@ -327,7 +322,4 @@ def test_misuse_says_the_way_out() -> None:
         assert str(error.value) == text
     with pytest.raises(UsageError) as error:
         distort(pixels.astype(float), "haze", 1)
-    assert (
-        str(error.value)
-        == "pixels: float64 of shape (4, 6, 3) is not a picture; give uint8 of shape (H, W, 3)"
-    )
+    assert str(error.value) == "pixels: float64 of shape (4, 6, 3) is not a picture; give uint8 of shape (H, W, 3)"

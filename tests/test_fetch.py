@@ -119,9 +119,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         if start:
             claimed = start + 5 if fault == "wrong range" else start
-            self.send_header(
-                "Content-Range", f"bytes {claimed}-{len(origin.content) - 1}/{len(origin.content)}"
-            )
+            self.send_header("Content-Range", f"bytes {claimed}-{len(origin.content) - 1}/{len(origin.content)}")
         if fault != "no length":
             self.send_header("Content-Length", str(len(body)))
         if origin.etag:
@@ -533,9 +531,7 @@ def test_missing_weights_name_the_command_the_address_and_the_place(make, origin
     )
     built_in = dataclasses.replace(card, folder=Path(dgiqa.models.__file__).parent / "dgiqa")
     text, _ = caught_by(lambda: locate(built_in, "onnx"))
-    assert text.endswith(
-        f"run `dgiqa fetch tiny.mine`, or bring {origin.url} by other means and put it at {cached}"
-    )
+    assert text.endswith(f"run `dgiqa fetch tiny.mine`, or bring {origin.url} by other means and put it at {cached}")
 
 
 def test_a_file_of_the_wrong_size_is_not_loaded(make, cached):
@@ -611,6 +607,5 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
     monkeypatch.delenv("DGIQA_CACHE", raising=False)
     monkeypatch.setattr(Path, "home", no_home)
     assert caught_by(cache_folder)[0] == (
-        "this user has no home folder to keep downloaded weights in; "
-        "set DGIQA_CACHE to a folder that can be written"
+        "this user has no home folder to keep downloaded weights in; set DGIQA_CACHE to a folder that can be written"
     )

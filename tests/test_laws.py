@@ -12,13 +12,13 @@ import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tolerances import GOLDEN, SAME_RUNTIME, TORCH_AGAINST_ONNX
 
 import dgiqa
 from dgiqa.cards import Calibration
 from dgiqa.models import find_card
 from dgiqa.runtimes.fake import FakeNetwork
 from dgiqa.types import Score
+from tolerances import GOLDEN, SAME_RUNTIME, TORCH_AGAINST_ONNX
 
 #: Raw scores of the default model on two photographs; a change belongs under "Scores changed" in the CHANGELOG.
 GOLDEN_SCORES = {"astronaut.png": None, "chelsea.png": None}
@@ -138,7 +138,11 @@ def test_a_programming_error_is_not_swallowed(small: list[np.ndarray]) -> None:
         list(scorer.score_all(small, workers=2))
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 100)), min_size=2, max_size=9), st.floats(-1, 2), st.floats(-1, 2))
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 100)), min_size=2, max_size=9),
+    st.floats(-1, 2),
+    st.floats(-1, 2),
+)
 def test_calibration_keeps_the_order(knots, a, b) -> None:
     raw = sorted({round(r, 3) for r, _ in knots})
     quality = sorted({round(q, 2) for _, q in knots})

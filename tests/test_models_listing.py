@@ -97,9 +97,7 @@ def test_an_unknown_name_gets_the_closest_ones(folder):
     assert str(caught.value) == "there is no model named 'zzz'; `dgiqa models` lists every model"
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", "../x", "alpha/one", "../alpha.one", "/etc/passwd", "a\0b", "*"]
-)
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "alpha/one", "../alpha.one", "/etc/passwd", "a\0b", "*"])
 def test_a_name_never_leaves_the_folder(folder, name):
     (folder.parent / "x.toml").write_text("")
     with pytest.raises(ModelNotFound):
@@ -118,8 +116,7 @@ def test_a_card_of_ones_own_is_found_by_its_path(tmp_path, monkeypatch, as_type)
     with pytest.raises(ModelNotFound) as caught:
         find_card(as_type("none.toml"))
     assert str(caught.value) == (
-        "there is no model card at none.toml; "
-        "give the path of a .toml file, or a name that `dgiqa models` lists"
+        "there is no model card at none.toml; give the path of a .toml file, or a name that `dgiqa models` lists"
     )
 
 
@@ -148,9 +145,7 @@ def test_without_torch_cards_are_listed_and_networks_say_what_to_install():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     name = list_models("quality")[0].name
-    assert done.stdout == (
-        f"the network of {name} needs torch, which is not installed; pip install 'dgiqa[torch]'\n"
-    )
+    assert done.stdout == (f"the network of {name} needs torch, which is not installed; pip install 'dgiqa[torch]'\n")
 
 
 def test_a_network_that_misses_a_package_of_its_own_names_it(tmp_path, monkeypatch):

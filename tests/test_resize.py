@@ -123,9 +123,7 @@ def test_the_same_size_is_the_same_pixels(kernel):
 def test_only_pillows_kernels_are_antialiased():
     checker = np.tile(np.array([[0, 255], [255, 0]], np.uint8), (60, 60))
     assert np.ptp(resize(checker, 8, 8, "bicubic")) <= 2
-    assert (
-        np.ptp(resize(checker, 24, 24, "cubic-opencv")) == 255
-    )  # five to one: it samples, it doesn't average
+    assert np.ptp(resize(checker, 24, 24, "cubic-opencv")) == 255  # five to one: it samples, it doesn't average
 
 
 def test_many_rows_are_made_in_blocks_without_seams():

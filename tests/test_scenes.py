@@ -30,9 +30,7 @@ def rays(size: tuple[int, int], fov: float) -> tuple[np.ndarray, np.ndarray]:
 
 @given(z=st.floats(2, 60), radius=st.floats(0.3, 1.5), x=st.floats(-1, 1), fov=st.floats(35, 85))
 @settings(max_examples=40, deadline=None)
-def test_a_sphere_has_the_depth_of_the_quadratic_formula(
-    z: float, radius: float, x: float, fov: float
-) -> None:
+def test_a_sphere_has_the_depth_of_the_quadratic_formula(z: float, radius: float, x: float, fov: float) -> None:
     depth = cast(pinhole(SMALL, (0, 0, 0), fov=fov), [Ellipsoid(LOOK, (x, 0.2, z), (radius,) * 3)]).depth
     rx, ry = rays(SMALL, fov)
     a, b = rx**2 + ry**2 + 1, rx * x + ry * 0.2 + z
@@ -66,9 +64,7 @@ def test_a_box_is_hit_on_its_surface_and_from_outside(yaw: float, x: float) -> N
     depth = cast(view, [box]).depth.astype(np.float64)
     rx, ry = rays(SMALL, 60)
     hit = np.isfinite(depth)
-    px, py, pz = (
-        depth[hit] * r[hit] - c for r, c in zip((rx, ry, np.ones_like(rx)), box.centre, strict=True)
-    )
+    px, py, pz = (depth[hit] * r[hit] - c for r, c in zip((rx, ry, np.ones_like(rx)), box.centre, strict=True))
     local = np.stack([np.cos(yaw) * px - np.sin(yaw) * pz, py, np.sin(yaw) * px + np.cos(yaw) * pz])
     reach = (np.abs(local) / np.array(box.half)[:, None]).max(0)
     assert hit.sum() > 100
@@ -118,9 +114,7 @@ def test_sky_is_finite_and_far() -> None:
 
 @pytest.mark.parametrize("samples", [1, 2, 3])
 def test_supersampling_moves_depth_by_less_than_a_pixel(samples: int) -> None:
-    stage = Stage(
-        primitives=[Box(LOOK, (0, 1.6, 5.5), (50, 50, 0.5)), Ellipsoid(LOOK, (0, 1.6, 3), (0.5,) * 3)]
-    )
+    stage = Stage(primitives=[Box(LOOK, (0, 1.6, 5.5), (50, 50, 0.5)), Ellipsoid(LOOK, (0, 1.6, 3), (0.5,) * 3)])
     _, depth = develop(stage, SMALL, np.random.default_rng(0), samples=samples)
     assert depth[0, 0] == pytest.approx(5.0, abs=1e-4)
     assert depth[32, 48] == pytest.approx(2.5, abs=0.01)

@@ -49,7 +49,11 @@ def features(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Features:
     folder = tmp_path_factory.mktemp("features")
     ramp = np.repeat(np.arange(448, dtype=np.float32)[:, None], 448, 1) * (255 / 448)
     return compute_features(
-        split.paths, DGIQAMobile().color_trunk.eval(), mobile.RECIPE, lambda pixels: ramp.astype(np.uint8), folder
+        split.paths,
+        DGIQAMobile().color_trunk.eval(),
+        mobile.RECIPE,
+        lambda pixels: ramp.astype(np.uint8),
+        folder,
     )
 
 
@@ -72,7 +76,7 @@ def test_missing_files_are_named(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"Train \(Images and MOS\).csv is missing; bring the data set from"):
         read_split("biq2021", "train", tmp_path)
     (tmp_path / "Train (Images and MOS).csv").write_text("Image Name,MOS\nnone.jpg,0.5\n")
-    with pytest.raises(UsageError, match="1 of 1 pictures are missing, first .*none.jpg"):
+    with pytest.raises(UsageError, match=r"1 of 1 pictures are missing, first .*none\.jpg"):
         read_split("biq2021", "train", tmp_path)
 
 

@@ -51,9 +51,7 @@ def test_whole_and_grid_see_every_pixel(width, height, recipe):
 def test_boxes_lie_inside_and_are_of_one_shape(width, height, recipe):
     width, height = fit_size(width, height, recipe)
     boxes = make_boxes(width, height, recipe)
-    assert all(
-        0 <= left < right <= width and 0 <= top < bottom <= height for left, top, right, bottom in boxes
-    )
+    assert all(0 <= left < right <= width and 0 <= top < bottom <= height for left, top, right, bottom in boxes)
     shapes = {(right - left, bottom - top) for left, top, right, bottom in boxes}
     assert len(shapes) == 1
     if recipe.views != "whole":

@@ -106,9 +106,7 @@ def test_a_pickle_under_a_good_name_is_damaged_and_does_not_run(tmp_path):
 def test_other_formats_and_missing_files_are_named(tmp_path):
     with pytest.raises(WeightsError) as caught:
         read_state(tmp_path / "w.npz")
-    assert (
-        str(caught.value) == f"{tmp_path / 'w.npz'}: weights are read from .safetensors and .onnx files only"
-    )
+    assert str(caught.value) == f"{tmp_path / 'w.npz'}: weights are read from .safetensors and .onnx files only"
     with pytest.raises(WeightsError) as caught:
         read_state(tmp_path / "w.onnx")
     assert str(caught.value) == f"{tmp_path / 'w.onnx'}: there is no such file"
@@ -118,9 +116,7 @@ def test_other_formats_and_missing_files_are_named(tmp_path):
     ("suffix", "package", "hint"),
     [(".safetensors", "safetensors", "pip install 'dgiqa[torch]'"), (".onnx", "onnx", "pip install onnx")],
 )
-def test_a_missing_package_is_named_with_the_command_that_brings_it(
-    tmp_path, monkeypatch, suffix, package, hint
-):
+def test_a_missing_package_is_named_with_the_command_that_brings_it(tmp_path, monkeypatch, suffix, package, hint):
     path = tmp_path / f"w{suffix}"
     SAVE[suffix](STATE, path)
     monkeypatch.setitem(sys.modules, package, None)

@@ -12,9 +12,7 @@ from dgiqa.cards import Calibration
 from dgiqa.errors import UsageError
 
 
-def fit_calibration(
-    raw: npt.ArrayLike, mos: npt.ArrayLike, *, knots: int = 8, fitted_on: str = ""
-) -> Calibration:
+def fit_calibration(raw: npt.ArrayLike, mos: npt.ArrayLike, *, knots: int = 8, fitted_on: str = "") -> Calibration:
     """The curve through the means of ``knots`` equally filled bins of the raw scores, made to rise strictly.
 
     It ends in (0, 0) and (1, 100), so that no two raw scores in 0..1 become one quality.

@@ -35,7 +35,8 @@ class DepthEstimator:
         low, high = float(nearness.min()), float(nearness.max())
         if high - low < 1e-6:  # a picture without any depth, such as one plain colour
             return np.zeros((height, width), np.uint8)
-        return np.rint((nearness - low) * (255 / (high - low))).astype(np.uint8)
+        stretched: UInt8 = np.rint((nearness - low) * (255 / (high - low))).astype(np.uint8)
+        return stretched
 
 
 def open_depth(name: str, runtime: str | None = None) -> DepthEstimator:

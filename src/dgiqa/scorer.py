@@ -67,9 +67,7 @@ class Scorer:
         image, views = self._see(source, name)
         return self._judge(image, self._network.run(views))
 
-    def score_all(
-        self, sources: Iterable[Source], *, workers: int = 1, batch: int = 1
-    ) -> Iterator[Result]:
+    def score_all(self, sources: Iterable[Source], *, workers: int = 1, batch: int = 1) -> Iterator[Result]:
         """A :class:`Score` or :class:`Failure` for each source, in order, in bounded memory.
 
         Args:

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -31,6 +31,10 @@ class Writer(Protocol):
         """Appends a row with the fields of ROW_FIELDS."""
         ...
 
+    def close(self) -> None:
+        """Writes what is still held, and closes the file."""
+        ...
+
 
 @contextmanager
 def writer_for(out: Path) -> Iterator[Writer]:
@@ -40,7 +44,11 @@ def writer_for(out: Path) -> Iterator[Writer]:
         UsageError: another ending, or a place that can't be written; known before any picture is scored.
         RuntimeMissing: Parquet without its extra.
     """
-    kinds = {".csv": _CsvWriter, ".jsonl": _JsonLinesWriter, ".parquet": _ParquetWriter}
+    kinds: dict[str, Callable[[Path], Writer]] = {
+        ".csv": _CsvWriter,
+        ".jsonl": _JsonLinesWriter,
+        ".parquet": _ParquetWriter,
+    }
     if out.suffix.lower() not in kinds:
         raise UsageError(f"--out {out}: the ending says the format", hint="one of .csv, .jsonl, .parquet")
     part = out.with_name(out.name + ".part")
@@ -88,7 +96,9 @@ class _ParquetWriter:
             import pyarrow as pa
             import pyarrow.parquet as pq
         except ImportError as error:
-            raise RuntimeMissing("Parquet needs pyarrow, which is not installed", hint="pip install 'dgiqa[parquet]'") from error
+            raise RuntimeMissing(
+                "Parquet needs pyarrow, which is not installed", hint="pip install 'dgiqa[parquet]'"
+            ) from error
         text, real, whole = pa.string(), pa.float64(), pa.int32()
         types = (text, text, real, real, text, whole, whole, text)
         self._schema = pa.schema(list(zip(ROW_FIELDS, types, strict=True)))

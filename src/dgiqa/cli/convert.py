@@ -30,7 +30,9 @@ def run(args: argparse.Namespace) -> int:
         module = importlib.import_module(f"dgiqa.models.{card.arch}.convert")
     except ModuleNotFoundError as error:
         if error.name == "torch":
-            raise RuntimeMissing("converting needs PyTorch, which is not installed", hint="pip install 'dgiqa[torch]'") from error
+            raise RuntimeMissing(
+                "converting needs PyTorch, which is not installed", hint="pip install 'dgiqa[torch]'"
+            ) from error
         raise UsageError(f"{card.arch} has no conversion", hint="its weights are used as they are published") from error
     if not args.checkpoint.is_file():
         raise UsageError(f"{args.checkpoint}: no such file")

@@ -67,7 +67,8 @@ def _pictures(scenes: dict[str, Scene], out: Path | None) -> Iterator[tuple[str,
 def _near(scene: Scene) -> UInt8:
     """The known depth as a grey picture, near white and far black."""
     nearness = 1 / (1 + scene.depth)
-    return np.rint(255 * (nearness - nearness.min()) / np.ptp(nearness)).astype(np.uint8)
+    grey: UInt8 = np.rint(255 * (nearness - nearness.min()) / np.ptp(nearness)).astype(np.uint8)
+    return grey
 
 
 def print_ladder(quality: dict[str, float], scenes: list[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+
 from dgiqa.models import find_card
 from dgiqa.weights.fetch import Progress, fetch
 
@@ -35,6 +36,11 @@ def _progress() -> Progress | None:
 
     def show(name: str, done: int, total: int) -> None:
         of = f" of {total / 1e6:.1f}" if total else ""
-        print(f"\r{name} {done / 1e6:8.1f}{of} MB", end="\n" if done == total else "", file=sys.stderr, flush=True)
+        print(
+            f"\r{name} {done / 1e6:8.1f}{of} MB",
+            end="\n" if done == total else "",
+            file=sys.stderr,
+            flush=True,
+        )
 
     return show

@@ -52,7 +52,10 @@ def print_card(card: ModelCard) -> None:
     print(f"{card.name} {card.version} ({card.kind})\n{card.summary}\n")
     _section("paper", [(card.paper.title, f"{card.paper.authors}, {card.paper.year}, {card.paper.url}")])
     _section("licence", _pairs(card.licence))
-    _section("network", [(f"{network.parameters / 1e6:.2f} M parameters", f"{network.gmacs:g} GMACs for {network.input}")])
+    _section(
+        "network",
+        [(f"{network.parameters / 1e6:.2f} M parameters", f"{network.gmacs:g} GMACs for {network.input}")],
+    )
     _section("weights", [(f"{kind}: {file.file}", _state(card, kind, file)) for kind, file in card.weights.items()])
     _section("training", _pairs(card.training))
     _section("recipe", _pairs(card.recipe))
@@ -89,7 +92,13 @@ def _where(card: ModelCard) -> str:
 
 def _state(card: ModelCard, kind: str, file: WeightsFile) -> str:
     size = f"{file.bytes / 1e6:.1f} MB, " if file.bytes else ""
-    place = "in the wheel" if file.embedded else "here" if _present(card, kind) else f"not here, see {file.url or file.page}"
+    place = (
+        "in the wheel"
+        if file.embedded
+        else "here"
+        if _present(card, kind)
+        else f"not here, see {file.url or file.page}"
+    )
     return f"{size}{place}" + (f", sha256 {file.sha256}" if file.sha256 else "")
 
 

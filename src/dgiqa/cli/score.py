@@ -28,13 +28,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write rows to FILE.csv, .jsonl or .parquet")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line, as they come")
     parser.add_argument(
-        "--sort", choices=("worst", "best", "path"), default="worst", help="order of the table (default: worst first)"
+        "--sort",
+        choices=("worst", "best", "path"),
+        default="worst",
+        help="order of the table (default: worst first)",
     )
     parser.add_argument("--runtime", choices=("onnx", "torch"), help="default: the first the model has weights for")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures a call (for GPUs; default 1)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="threads (default 1)")
     parser.add_argument(
-        "--recursive", action=argparse.BooleanOptionalAction, default=True, help="look into folders of folders"
+        "--recursive",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="look into folders of folders",
     )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first picture that fails")
     parser.add_argument(
@@ -91,5 +97,3 @@ def _until_failure(results: Iterable[Result], fail_fast: bool) -> Iterator[Resul
         yield result
         if fail_fast and isinstance(result, Failure):
             return
-
-

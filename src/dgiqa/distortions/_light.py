@@ -55,9 +55,7 @@ def resized(field: Float32, shape: tuple[int, int]) -> Float32:
     """(H, W, C) float32 at another, larger (height, width): bilinear."""
     size = (shape[1], shape[0])
     layers = [
-        np.asarray(
-            Pillow.fromarray(np.ascontiguousarray(field[..., k])).resize(size, Pillow.Resampling.BILINEAR)
-        )
+        np.asarray(Pillow.fromarray(np.ascontiguousarray(field[..., k])).resize(size, Pillow.Resampling.BILINEAR))
         for k in range(field.shape[2])
     ]
     return np.stack(layers, -1).astype(np.float32, copy=False)

@@ -17,6 +17,7 @@ from torch import nn
 
 from dgiqa.cards import ModelCard
 from dgiqa.errors import WeightsError
+from dgiqa.runtimes.onnx import open_file
 from dgiqa.types import Views
 
 #: Largest difference between torch and ONNX Runtime that an export may have, in raw units.
@@ -63,7 +64,15 @@ def export(network: nn.Module, card: ModelCard, path: Path) -> float:
 def _without_traces(model: Any) -> Any:
     """The exporter notes the source line of every node, with paths of the machine; the file shall not."""
     graph = model.graph
-    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
+    for part in (
+        model,
+        graph,
+        *graph.node,
+        *graph.initializer,
+        *graph.input,
+        *graph.output,
+        *graph.value_info,
+    ):
         part.doc_string = ""
         del part.metadata_props[:]
     return model
@@ -76,14 +85,16 @@ def _example(names: list[str], size: tuple[int, int]) -> tuple[torch.Tensor, ...
 
 
 def _difference(network: nn.Module, card: ModelCard, path: Path, names: list[str]) -> float:
-    from dgiqa.runtimes.onnx import open_file
-
     exported, worst = open_file(path), 0.0
-    side, step = card.recipe.crop or card.recipe.short_side, 0 if card.recipe.crop else 5 * card.recipe.multiple
+    side, step = (
+        card.recipe.crop or card.recipe.short_side,
+        0 if card.recipe.crop else 5 * card.recipe.multiple,
+    )
     for size in {(side, side), (side, side + step), (side + step, side)}:
         example = _example(names, size)
         with torch.no_grad():
             wanted = network(*example).numpy()
-        found = exported.run(Views(*(tensor.numpy() for tensor in example)))
+        color, *depth = (tensor.numpy() for tensor in example)
+        found = exported.run(Views(color, depth[0] if depth else None))
         worst = max(worst, float(np.abs(found - wanted).max()))
     return worst

@@ -18,9 +18,7 @@ from dgiqa.errors import ImageUnsupported
 _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 
 
-def to_srgb(
-    image: PIL.Image.Image, name: str, background: tuple[int, int, int], notes: list[str]
-) -> PIL.Image.Image:
+def to_srgb(image: PIL.Image.Image, name: str, background: tuple[int, int, int], notes: list[str]) -> PIL.Image.Image:
     """A loaded image of any mode as 8-bit sRGB of mode RGB; ``image`` itself where nothing is to be done.
 
     Args:

@@ -32,9 +32,7 @@ from dgiqa.imaging.color import to_srgb
 from dgiqa.imaging.sniff import FORMAT_NAMES, HEAD, declares_no_area, describe, is_raw_tiff, sniff
 from dgiqa.types import Image, UInt8
 
-Source: TypeAlias = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | PIL.Image.Image | npt.NDArray[Any]
-)
+Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | PIL.Image.Image | npt.NDArray[Any]
 
 #: EXIF orientation → what makes the picture upright.
 _UPRIGHT = {
@@ -177,9 +175,7 @@ def _from_stream(stream: BinaryIO, job: _Job) -> UInt8:
             image = PIL.Image.open(stream, formats=(kind,))  # a JPEG may turn out as MPO
     except PIL.UnidentifiedImageError:
         if declares_no_area(kind, head):
-            raise ImageTooSmall(
-                f"{job.name}: its width or height is 0", hint="leave the picture out"
-            ) from None
+            raise ImageTooSmall(f"{job.name}: its width or height is 0", hint="leave the picture out") from None
         raise ImageUnreadable(
             f"{job.name}: begins as {FORMAT_NAMES[kind]}, but is damaged or of a variant not decoded here",
             hint="get a fresh copy of it, or save it again as an 8-bit PNG or JPEG",
@@ -187,13 +183,12 @@ def _from_stream(stream: BinaryIO, job: _Job) -> UInt8:
     return _from_pillow(image, job)
 
 
-def _from_pillow(image: PIL.Image.Image, job: _Job, *, upright: bool = False) -> UInt8:
-    """Any Pillow image; ``upright`` when its orientation has already been applied."""
+def _from_pillow(image: PIL.Image.Image, job: _Job) -> UInt8:
     megapixels = _megapixels(image)
     job.check_size(*image.size, megapixels)
     _note_frames(image, job.notes)
     _load(image, megapixels)
-    orientation = 1 if upright else _orientation(image, job.notes)
+    orientation = _orientation(image, job.notes)
     image = to_srgb(image, job.name, job.background, job.notes)
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
@@ -255,9 +250,7 @@ def _orientation(image: PIL.Image.Image, notes: list[str]) -> int:
 def _refuse_thumbnail(image: PIL.Image.Image, name: str) -> None:
     """Pillow opens a camera RAW in a TIFF container as the thumbnail that such a file begins with."""
     tags = getattr(image, "tag_v2", {})
-    if 50706 in tags or (
-        tags.get(254) == 1 and image.tell() == 0
-    ):  # DNG version; a reduced version comes first
+    if 50706 in tags or (tags.get(254) == 1 and image.tell() == 0):  # DNG version; a reduced version comes first
         raise ImageUnsupported(
             f"{name}: only the thumbnail of a camera RAW", hint="pass the path or the bytes of the file"
         )
@@ -274,7 +267,7 @@ def _from_heif(stream: BinaryIO, job: _Job) -> UInt8:
     job.check_size(*file.size)
     if len(file) > 1:
         job.notes.append(f"primary of {len(file)} pictures")
-    return _from_pillow(file.to_pillow(), job, upright=True)  # libheif has turned it
+    return _from_pillow(file.to_pillow(), job)  # libheif has turned it, and pi_heif reset its EXIF
 
 
 def _from_raw(stream: BinaryIO, job: _Job) -> UInt8:

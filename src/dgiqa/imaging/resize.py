@@ -84,9 +84,7 @@ def fit_size(width: int, height: int, recipe: Recipe) -> tuple[int, int]:
     return (fitted, recipe.short_side) if width >= height else (recipe.short_side, fitted)
 
 
-def _interpolate(
-    source: UInt8 | Float32, width: int, height: int, taps: int
-) -> Iterator[tuple[slice, Float32]]:
+def _interpolate(source: UInt8 | Float32, width: int, height: int, taps: int) -> Iterator[tuple[slice, Float32]]:
     """Separable interpolation, some output rows at a time: first down the columns, then along the rows."""
     where_y, weight_y = _weights(source.shape[0], height, taps)
     where_x, weight_x = _weights(source.shape[1], width, taps)

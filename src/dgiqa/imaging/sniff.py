@@ -171,9 +171,7 @@ def _has_raw_directory(stream: BinaryIO) -> bool:
     return False
 
 
-def _read_directory(
-    stream: BinaryIO, offset: int, order: str, big: bool
-) -> tuple[dict[int, tuple[int, ...]], int]:
+def _read_directory(stream: BinaryIO, offset: int, order: str, big: bool) -> tuple[dict[int, tuple[int, ...]], int]:
     """The tags looked at above, with their integers, and where the next directory is."""
     number, entry = (order + "Q", order + "HHQ8s") if big else (order + "H", order + "HHI4s")
     stream.seek(offset)

@@ -60,9 +60,7 @@ def make_boxes(width: int, height: int, recipe: Recipe) -> tuple[Box, ...]:
         tile = _tile_length(recipe)
         across, down = min(width, tile), min(height, tile)
     return tuple(
-        (left, top, left + across, top + down)
-        for top in _starts(height, down)
-        for left in _starts(width, across)
+        (left, top, left + across, top + down) for top in _starts(height, down) for left in _starts(width, across)
     )
 
 

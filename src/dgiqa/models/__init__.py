@@ -55,14 +55,10 @@ def find_card(name: str | Path) -> ModelCard:
     if name in paths:
         return read_card(paths[name], name=name)
     if of_arch:
-        raise ModelNotFound(
-            f"{name!r} has {len(of_arch)} cards", hint=f"name one of them: {', '.join(of_arch)}"
-        )
+        raise ModelNotFound(f"{name!r} has {len(of_arch)} cards", hint=f"name one of them: {', '.join(of_arch)}")
     close = difflib.get_close_matches(name, [*paths, *{full.split(".")[0] for full in paths}, "default"])
     suggestion = f"did you mean {' or '.join(close)}? " if close else ""
-    raise ModelNotFound(
-        f"there is no model named {name!r}", hint=f"{suggestion}`dgiqa models` lists every model"
-    )
+    raise ModelNotFound(f"there is no model named {name!r}", hint=f"{suggestion}`dgiqa models` lists every model")
 
 
 def build_network(card: ModelCard) -> nn.Module:

@@ -33,9 +33,7 @@ class TorchNetwork:
         arrays = [views.color] if views.depth is None else [views.color, views.depth]
         with torch.inference_mode():
             results = [
-                self._module(
-                    *(torch.tensor(a[i : i + step], device=self._device) for a in arrays)
-                )
+                self._module(*(torch.tensor(a[i : i + step], device=self._device) for a in arrays))
                 for i in range(0, len(views), step)
             ]
         out: Float32 = torch.cat(results).float().cpu().numpy()

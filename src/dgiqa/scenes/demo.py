@@ -23,9 +23,7 @@ def street() -> Stage:
     stage.shadows, stage.shaded, stage.noise = 34, (0, 0, 26), 0.004
     out = stage.primitives
     out.append(Plane(material(rng, "noise", (0.16, 0.15, 0.13), size=4, contrast=0.3), (0, 0, 0), 1, 1))
-    out.append(
-        Box(material(rng, "noise", (0.09, 0.09, 0.1), size=5, contrast=0.25), (0, 0, 150), (4.2, 0.01, 190))
-    )
+    out.append(Box(material(rng, "noise", (0.09, 0.09, 0.1), size=5, contrast=0.25), (0, 0, 150), (4.2, 0.01, 190)))
     white = things.plain(kit, (0.85, 0.85, 0.8))
     out.extend(Box(white, (0, 0.015, float(z)), (0.08, 0.01, 1.2)) for z in np.arange(4, 90, 6))
     out.extend(Box(white, (x, 0.015, 9.5), (0.28, 0.01, 1.5)) for x in np.arange(-3.6, 4.0, 1.2))
@@ -144,11 +142,7 @@ def portrait() -> Stage:
     ):
         out.extend(things.tree(kit, x, z, tall, conifers=0))
     out.extend(things.fence(kit, -12, 12, 14, 17))
-    out.append(
-        things.ridge(
-            kit, 90, 9, material(rng, "leaves", (0.06, 0.12, 0.04), size=20, contrast=0.5), jagged=0.6
-        )
-    )
+    out.append(things.ridge(kit, 90, 9, material(rng, "leaves", (0.06, 0.12, 0.04), size=20, contrast=0.5), jagged=0.6))
     return stage
 
 

@@ -204,9 +204,7 @@ def _sky(stage: Stage, dx: Float32, dy: Float32, dz: Float32) -> Float32:
         lift = np.maximum(up, 0.03) + 0.06
         u, v = dx / length / lift * 0.16 + stage.sun[0], dz / length / lift * 0.16
         foot = (0.0015 / lift).astype(np.float32)
-        cover = (
-            noise_tile(5).sample(u, v, foot) * 0.75 + noise_tile(4).sample(u * 3.1, v * 3.1, 3 * foot) * 0.25
-        )
+        cover = noise_tile(5).sample(u, v, foot) * 0.75 + noise_tile(4).sample(u * 3.1, v * 3.1, 3 * foot) * 0.25
         thick = np.clip((cover - (1 - stage.clouds) * 0.8) * 3.2, 0, 1) * np.clip(up * 8, 0, 1)
         white = 0.55 + 0.45 * np.clip(1.4 - thick, 0, 1)
         bright = max(float(horizon.max()), 0.3) * 1.25

@@ -234,9 +234,7 @@ class Box:
         px, py, pz = self._local(x - self.centre[0], y - self.centre[1], z - self.centre[2])
         out = np.abs(np.stack([px / self.half[0], py / self.half[1], pz / self.half[2]]))
         face = out.argmax(0)
-        sx, sy, sz = (
-            np.asarray(np.where(face == i, np.sign(p), 0), np.float32) for i, p in enumerate((px, py, pz))
-        )
+        sx, sy, sz = (np.asarray(np.where(face == i, np.sign(p), 0), np.float32) for i, p in enumerate((px, py, pz)))
         c, s = float(np.cos(self.yaw)), float(np.sin(self.yaw))
         # Texture starts at the box's left bottom edge, so that windows and bricks meet its outline.
         u = np.where(face == 0, pz + self.half[2], px + self.half[0])
@@ -375,9 +373,7 @@ class Ridge:
 
     def surface(self, x: Float32, y: Float32, z: Float32) -> tuple[Triple, Float32, Float32]:
         away: Float32 = np.asarray(np.sqrt(x * x + z * z) + 1e-9, np.float32)
-        fold = (
-            noise_tile(1).sample(x / self.distance * 1.5, y / self.distance * 3.0, np.float32(1 / 128)) - 0.5
-        )
+        fold = noise_tile(1).sample(x / self.distance * 1.5, y / self.distance * 3.0, np.float32(1 / 128)) - 0.5
         nx: Float32 = np.asarray(2.2 * fold - x / away * self.slope, np.float32)
         nz: Float32 = np.asarray(-z / away * self.slope, np.float32)
         up: Float32 = np.asarray(1 / np.sqrt(nx * nx + nz * nz + 1), np.float32)

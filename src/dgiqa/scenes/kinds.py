@@ -88,9 +88,7 @@ def park(kit: Kit) -> Stage:
     season = kit.pick("leaf", "leaf", "leaf", "autumn")
     if kit.chance(0.5):
         path = kit.surface("noise", kit.pick("sand", "earth", "stone"), size=3)
-        out.append(
-            Box(path, (kit.between(-4, 4), 0.0, 60), (kit.between(0.6, 2), 0.02, 80), kit.between(-0.3, 0.3))
-        )
+        out.append(Box(path, (kit.between(-4, 4), 0.0, 60), (kit.between(0.6, 2), 0.02, 80), kit.between(-0.3, 0.3)))
     for _ in range(int(rng.integers(5, 16))):
         z = 3 + 70 * rng.random() ** 1.6
         out.extend(things.tree(kit, kit.between(-0.75, 0.75) * (z + 5), z, kit.between(3.5, 11), season))
@@ -108,9 +106,7 @@ def park(kit: Kit) -> Stage:
         out.extend(things.fence(kit, kit.between(-14, -4), kit.between(4, 14), z, z + kit.between(-3, 8)))
     if kit.chance(0.35):
         out.extend(
-            things.building(
-                kit, kit.between(-20, 20), kit.between(25, 60), (kit.between(7, 14), kit.between(4, 9), 9)
-            )
+            things.building(kit, kit.between(-20, 20), kit.between(25, 60), (kit.between(7, 14), kit.between(4, 9), 9))
         )
     if kit.chance(0.3):
         out.extend(things.car(kit, kit.between(-4, 4), kit.between(6, 20), across=True))
@@ -134,9 +130,7 @@ def landscape(kit: Kit) -> Stage:
     distance, height = kit.between(25, 90), kit.between(2, 14)
     for k in range(int(rng.integers(2, 6))):
         family = (
-            kit.pick("leaf", "leaf", "grass", "rock", "autumn")
-            if k < 2
-            else kit.pick("rock", "rock", "leaf", "snow")
+            kit.pick("leaf", "leaf", "grass", "rock", "autumn") if k < 2 else kit.pick("rock", "rock", "leaf", "snow")
         )
         look = kit.surface(kit.pick("leaves", "noise", "grass"), family, size=distance * 0.25, contrast=0.7)
         out.append(things.ridge(kit, distance, height, look, jagged=kit.between(0.2, 1.6)))
@@ -192,9 +186,7 @@ def room(kit: Kit) -> Stage:
             if what == 0:
                 out.extend(things.shelf(kit, x, z, float(np.pi / 2)))
             elif what == 1:
-                out.extend(
-                    things.sofa(kit, side * (wide - 0.55), z, kit.between(0.5, 1.0), side * float(np.pi / 2))
-                )
+                out.extend(things.sofa(kit, side * (wide - 0.55), z, kit.between(0.5, 1.0), side * float(np.pi / 2)))
             elif what == 2:
                 out.extend(_cupboard(kit, side * (wide - 0.32), z))
             elif what == 3:
@@ -225,9 +217,7 @@ def room(kit: Kit) -> Stage:
             )
         for _ in range(int(rng.integers(0, 4))):
             a = kit.between(0, 6.28)
-            out.extend(
-                things.chair(kit, x + (hx + 0.25) * float(np.sin(a)), z + (hz + 0.25) * float(np.cos(a)), a)
-            )
+            out.extend(things.chair(kit, x + (hx + 0.25) * float(np.sin(a)), z + (hz + 0.25) * float(np.cos(a)), a))
     if kit.chance(0.3):
         out.extend(
             things.person(
@@ -306,9 +296,7 @@ def portrait(kit: Kit) -> Stage:
                 )
             )
     else:
-        out.extend(
-            things.vessel(kit, kit.between(-0.2, 0.2) * z, eye - 0.45 * z, z, z * kit.between(0.5, 1.0))
-        )
+        out.extend(things.vessel(kit, kit.between(-0.2, 0.2) * z, eye - 0.45 * z, z, z * kit.between(0.5, 1.0)))
     stage.position = (0.0, eye, 0.0)
     stage.pitch = kit.between(-10, 6)
     stage.yaw = kit.between(-6, 6)
@@ -327,9 +315,7 @@ def tabletop(kit: Kit) -> Stage:
     z, tall = kit.between(0.7, 1.1), 0.75
     out.extend(things.table(kit, 0, z, (kit.between(0.5, 0.9), kit.between(0.35, 0.6)), tall))
     if kit.chance(0.4):
-        cloth = kit.surface(
-            kit.pick("checks", "stripes", "weave", "plain"), "any", size=kit.between(0.1, 0.4)
-        )
+        cloth = kit.surface(kit.pick("checks", "stripes", "weave", "plain"), "any", size=kit.between(0.1, 0.4))
         out.append(
             Box(
                 cloth,
@@ -339,11 +325,7 @@ def tabletop(kit: Kit) -> Stage:
             )
         )
     for _ in range(int(rng.integers(3, 10))):
-        out.extend(
-            things.vessel(
-                kit, kit.between(-0.4, 0.4), tall, z + kit.between(-0.3, 0.3), kit.between(0.15, 0.5)
-            )
-        )
+        out.extend(things.vessel(kit, kit.between(-0.4, 0.4), tall, z + kit.between(-0.3, 0.3), kit.between(0.15, 0.5)))
     stage.position = (kit.between(-0.2, 0.2), tall + kit.between(0.12, 0.6), 0.0)
     stage.pitch = float(np.degrees(np.arctan2(tall + 0.1 - stage.position[1], z))) + kit.between(-5, 8)
     stage.yaw = kit.between(-8, 8)
@@ -391,9 +373,7 @@ def primitives(kit: Kit) -> Stage:
         else:
             thin = list(spread * 1.6)
             thin[int(rng.integers(3))] = 0.02 * size
-            out.append(
-                Box(look, (x, y, z), (float(thin[0]), float(thin[1]), float(thin[2])), kit.between(-1.5, 1.5))
-            )
+            out.append(Box(look, (x, y, z), (float(thin[0]), float(thin[1]), float(thin[2])), kit.between(-1.5, 1.5)))
     stage.position = (0.0, 1.5, 0.0)
     stage.pitch = kit.between(-25, 25)
     stage.shadows = reach if kit.chance(0.5) else 0
@@ -486,8 +466,7 @@ def _indoors(
     ]
     stage.room = ((-w, 0.0, back), (w, h, d))
     stage.lamps = [
-        (kit.between(-0.6, 0.6) * w, h - 0.3, kit.between(0.2, 0.9) * d)
-        for _ in range(int(kit.rng.integers(1, 3)))
+        (kit.between(-0.6, 0.6) * w, h - 0.3, kit.between(0.2, 0.9) * d) for _ in range(int(kit.rng.integers(1, 3)))
     ]
     stage.skylight = scaled((0.5, 0.47, 0.42), kit.between(0.35, 1.2))
     stage.sun = (kit.between(-1, 1), 0.5, kit.between(-1.0, 0.2))
@@ -498,9 +477,7 @@ def _indoors(
 
 
 def _background(kit: Kit) -> Stage:
-    return (street, park, landscape, room, primitives)[int(kit.rng.choice(5, p=[0.25, 0.3, 0.15, 0.2, 0.1]))](
-        kit
-    )
+    return (street, park, landscape, room, primitives)[int(kit.rng.choice(5, p=[0.25, 0.3, 0.15, 0.2, 0.1]))](kit)
 
 
 def _in_the_way(primitive: Primitive, near: float) -> bool:
@@ -548,9 +525,7 @@ def _cupboard(kit: Kit, x: float, z: float) -> list[Primitive]:
     out: list[Primitive] = [Box(look, (x, tall, z), (0.28, tall, wide))]
     if tall < 0.6:
         for _ in range(2):
-            out.extend(
-                things.vessel(kit, x, 2 * tall, z + kit.between(-0.7, 0.7) * wide, kit.between(0.2, 0.5))
-            )
+            out.extend(things.vessel(kit, x, 2 * tall, z + kit.between(-0.7, 0.7) * wide, kit.between(0.2, 0.5)))
     return out
 
 

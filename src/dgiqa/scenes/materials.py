@@ -81,10 +81,7 @@ class Material:
     def colours(self, u: Float32, v: Float32, footprint: Float32) -> Float32:
         """(N, 3) linear colours at (N,) coordinates and pixel footprints in metres."""
         value = self.tile.sample(u / self.size[0], v / self.size[1], footprint / min(self.size))
-        if value.ndim == 2:
-            colours = value * self.ramp
-        else:
-            colours = self.ramp[np.clip(value * 255, 0, 255).astype(np.int32)]
+        colours = value * self.ramp if value.ndim == 2 else self.ramp[np.clip(value * 255, 0, 255).astype(np.int32)]
         if self.blotches and len(u) > 800:
             reach = 5.3 * max(self.size)
             slow = noise_tile(3).sample(u / reach, v / reach, footprint / reach)
@@ -97,9 +94,7 @@ def ramp(*stops: Colour) -> Float32:
     """(256, 3) colours, evenly spread between the stops."""
     at = np.linspace(0, len(stops) - 1, 256)
     table = np.asarray(stops, np.float32)
-    return np.stack([np.interp(at, np.arange(len(stops)), table[:, i]) for i in range(3)], 1).astype(
-        np.float32
-    )
+    return np.stack([np.interp(at, np.arange(len(stops)), table[:, i]) for i in range(3)], 1).astype(np.float32)
 
 
 def hue(h: float, saturation: float, value: float) -> Colour:
@@ -162,9 +157,7 @@ def photograph(pixels: UInt8) -> Material:
     """A photograph (H, W, 3) uint8 sRGB as a surface of 1 m; mirrored, so that its edges meet."""
     small = _linear(pixels, SIDE // 2)
     mirrored = np.concatenate([small, small[:, ::-1]], 1)
-    return Material(
-        Tile(np.concatenate([mirrored[::-1], mirrored], 0)), (1, 1), np.ones((1, 3), np.float32), 0.0
-    )
+    return Material(Tile(np.concatenate([mirrored[::-1], mirrored], 0)), (1, 1), np.ones((1, 3), np.float32), 0.0)
 
 
 def panel(pixels: UInt8, width: float, height: float) -> Material:
@@ -252,9 +245,7 @@ def _cells(rng: np.random.Generator, rows: int, columns: int, gap: float, offset
     shifted = x * columns + offset * (row % 2)
     shade = rng.uniform(0.45, 0.9, (rows, columns))
     value = shade[row.astype(int), np.floor(shifted).astype(int) % columns]
-    inside = (np.abs(shifted % 1 - 0.5) < 0.5 - gap) & (
-        np.abs(y * rows % 1 - 0.5) < 0.5 - gap * columns / rows * 2
-    )
+    inside = (np.abs(shifted % 1 - 0.5) < 0.5 - gap) & (np.abs(y * rows % 1 - 0.5) < 0.5 - gap * columns / rows * 2)
     return _float32(np.where(inside, value, 0.12) + 0.2 * (_noise(_seed(rng), 1.4) - 0.5))
 
 

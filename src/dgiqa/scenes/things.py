@@ -97,9 +97,7 @@ def building(kit: Kit, x: float, z: float, size: Point) -> list[Primitive]:
         return parts
     trim = plain(kit, scaled(wall, kit.between(0.5, 1.3)))
     parts.append(Box(trim, (x, height + 0.25, z), (half[0] + 0.3, 0.25, half[2] + 0.3)))
-    parts.append(
-        Box(plain(kit, colour(kit.rng, "stone"), 0.5), (x, 0.4, z), (half[0] + 0.06, 0.4, half[2] + 0.06))
-    )
+    parts.append(Box(plain(kit, colour(kit.rng, "stone"), 0.5), (x, 0.4, z), (half[0] + 0.06, 0.4, half[2] + 0.06)))
     inward = -copysign(1, x) * (half[0] + 0.05)
     for _ in range(int(kit.rng.integers(1, 4))):
         at = z + kit.between(-0.85, 0.85) * half[2]
@@ -118,9 +116,7 @@ def tree(
     bark = kit.surface("wood", "wood", size=0.8, contrast=0.6)
     base = colour(kit.rng, family)
     if kit.chance(conifers):
-        needles = [
-            material(kit.rng, "leaves", scaled(base, f), size=height * 0.35, contrast=0.8) for f in (0.5, 0.7)
-        ]
+        needles = [material(kit.rng, "leaves", scaled(base, f), size=height * 0.35, contrast=0.8) for f in (0.5, 0.7)]
         cone: list[Primitive] = [Frustum(bark, (x, 0, z), height * 0.3, height * 0.03, height * 0.02)]
         for k in range(4):
             low, wide = height * (0.15 + 0.2 * k), height * (0.24 - 0.05 * k)
@@ -129,10 +125,7 @@ def tree(
     trunk, crown = height * kit.between(0.3, 0.45), height * kit.between(0.25, 0.36)
     parts: list[Primitive] = [Frustum(bark, (x, 0, z), trunk * 1.5, height * 0.035, height * 0.018)]
     centre = height - crown
-    leaves = [
-        material(kit.rng, "leaves", scaled(base, f), size=height * 0.3, contrast=0.85)
-        for f in (0.75, 1.0, 1.3)
-    ]
+    leaves = [material(kit.rng, "leaves", scaled(base, f), size=height * 0.3, contrast=0.85) for f in (0.75, 1.0, 1.3)]
     for k in range(int(kit.rng.integers(5, 9)) if z < 40 else 3):
         away = kit.rng.normal(0, 0.42, 3) * crown if k else np.zeros(3)
         r = crown * (kit.between(0.45, 0.7) if k else 0.85)
@@ -163,9 +156,7 @@ def person(kit: Kit, x: float, z: float, *, foot: float = 0.0, height: float = 1
         kit.pick("plain", "weave", "stripes", "checks"), "any", size=0.35, contrast=kit.between(0.1, 0.6)
     )
     legs = plain(kit, colour(kit.rng, kit.pick("any", "asphalt")), 0.3)
-    hair = material(
-        kit.rng, "wood", scaled(colour(kit.rng, "wood"), kit.between(0.15, 1.3)), size=0.2, contrast=0.6
-    )
+    hair = material(kit.rng, "wood", scaled(colour(kit.rng, "wood"), kit.between(0.15, 1.3)), size=0.2, contrast=0.6)
     step, side = kit.between(-0.12, 0.12), kit.between(0.09, 0.14)
     return [
         Frustum(legs, (x - side * k, foot, z + step), 0.85 * k, 0.06 * k, 0.1 * k),
@@ -178,9 +169,7 @@ def person(kit: Kit, x: float, z: float, *, foot: float = 0.0, height: float = 1
         Ellipsoid(skin, (x, foot + 1.6 * k, z), (0.09 * k, 0.13 * k, 0.11 * k)),
         Ellipsoid(hair, (x, foot + 1.665 * k, z + 0.03 * k), (0.1 * k, 0.1 * k, 0.11 * k)),
         *(
-            Ellipsoid(
-                eye, (x + s * 0.035 * k, foot + 1.62 * k, z - 0.093 * k), (0.014 * k, 0.009 * k, 0.015 * k)
-            )
+            Ellipsoid(eye, (x + s * 0.035 * k, foot + 1.62 * k, z - 0.093 * k), (0.014 * k, 0.009 * k, 0.015 * k))
             for s in (-1, 1)
         ),
         Ellipsoid(skin, (x, foot + 1.585 * k, z - 0.108 * k), (0.014 * k, 0.028 * k, 0.022 * k)),
@@ -229,11 +218,7 @@ def lamp_post(kit: Kit, x: float, z: float) -> list[Primitive]:
 def rock(kit: Kit, x: float, z: float, size: float) -> list[Primitive]:
     stone = kit.surface("noise", "rock", size=size * 2, contrast=0.7)
     flat = kit.between(0.4, 0.9)
-    return [
-        Ellipsoid(
-            stone, (x, size * flat * 0.3, z), (size, size * flat, size * kit.between(0.6, 1.1)), rough=0.25
-        )
-    ]
+    return [Ellipsoid(stone, (x, size * flat * 0.3, z), (size, size * flat, size * kit.between(0.6, 1.1)), rough=0.25)]
 
 
 def fence(kit: Kit, x0: float, x1: float, z0: float, z1: float) -> list[Primitive]:
@@ -320,22 +305,17 @@ def sofa(kit: Kit, x: float, z: float, wide: float, yaw: float) -> list[Primitiv
 def shelf(kit: Kit, x: float, z: float, yaw: float) -> list[Primitive]:
     tall, wide = kit.between(1.4, 2.1), kit.between(0.4, 0.8)
     stops = [scaled(colour(kit.rng), 1.2) for _ in range(5)]
-    books = Material(
-        tile("books", kit.rng), (kit.between(0.7, 1.2), 1.3), ramp((0.02, 0.015, 0.01), *stops), 0.1
-    )
+    books = Material(tile("books", kit.rng), (kit.between(0.7, 1.2), 1.3), ramp((0.02, 0.015, 0.01), *stops), 0.1)
     wood = kit.surface("wood", "wood", size=1.0)
     c, s = float(np.cos(yaw)), float(np.sin(yaw))
     frame: list[Primitive] = [
-        Box(wood, (x + c * a * wide, tall / 2, z - s * a * wide), (0.025, tall / 2, 0.17), yaw)
-        for a in (-1.0, 1.0)
+        Box(wood, (x + c * a * wide, tall / 2, z - s * a * wide), (0.025, tall / 2, 0.17), yaw) for a in (-1.0, 1.0)
     ]
     return [Box(books, (x, tall / 2, z), (wide, tall / 2, 0.14), yaw), *frame,
             Box(wood, (x, tall, z), (wide + 0.03, 0.03, 0.17), yaw)]  # fmt: skip
 
 
-def picture(
-    kit: Kit, centre: tuple[float, float, float], half: tuple[float, float, float]
-) -> list[Primitive]:
+def picture(kit: Kit, centre: tuple[float, float, float], half: tuple[float, float, float]) -> list[Primitive]:
     """A framed picture flat on a wall: the thinnest half size says which wall."""
     frame = plain(kit, scaled(colour(kit.rng, "wood"), kit.between(0.3, 2.0)))
     thin = int(np.argmin(half))

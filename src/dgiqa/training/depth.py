@@ -109,9 +109,7 @@ def _render(seeds: Sequence[int]) -> tuple[UInt8, np.ndarray]:
     return np.stack([scene.pixels for scene in scenes]), cells.astype(np.float16)
 
 
-def train_decoder(
-    decoder: Decoder, maps: Sequence[np.ndarray], targets: np.ndarray, args: argparse.Namespace
-) -> None:
+def train_decoder(decoder: Decoder, maps: Sequence[np.ndarray], targets: np.ndarray, args: argparse.Namespace) -> None:
     """Fits the decoder in place, one cosine over ``args.epochs``; the last epoch's weights are kept."""
     held = len(targets) // 10
     fitted = len(targets) - held
@@ -127,13 +125,17 @@ def train_decoder(
             chosen = np.sort(order[i : i + args.batch])
             loss = invariant_loss(decoder(*_tensors(maps, chosen)), _tensor(targets[chosen]))
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
             optimiser.step()
             schedule.step()
             losses.append(loss.item())
         agreement = ordering(decoder, maps, targets, range(fitted, len(targets)))
-        line = {"epoch": epoch, "loss": round(float(np.mean(losses)), 4), "held_out_order": round(agreement, 4)}
+        line = {
+            "epoch": epoch,
+            "loss": round(float(np.mean(losses)), 4),
+            "held_out_order": round(agreement, 4),
+        }
         line["seconds"] = round(time.monotonic() - start)
         print(json.dumps(line), flush=True)
         with (args.out / "log.jsonl").open("a") as log:

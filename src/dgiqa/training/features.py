@@ -12,15 +12,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dgiqa.cards import Recipe
 from dgiqa.imaging.decode import decode
 from dgiqa.imaging.resize import fit_size, resize
-from dgiqa.cards import Recipe
 from dgiqa.models.dgiqa_mobile.mobilenet import MobileNetV2
 from dgiqa.types import UInt8
 
@@ -78,17 +79,18 @@ def cells(depth: UInt8) -> UInt8:
     """(H, W) to (H/4, W/4): means of 4×4 cells, rounded."""
     height, width = depth.shape
     means = depth.reshape(height // 4, 4, width // 4, 4).astype(np.float32).mean((1, 3))
-    return np.rint(means).astype(np.uint8)
+    rounded: UInt8 = np.rint(means).astype(np.uint8)
+    return rounded
 
 
 def low_features(trunk: MobileNetV2, pixels: UInt8) -> Tensor:
     """(2, 24, H/4, W/4): the frozen blocks' output for the picture and its mirror image."""
     x = torch.from_numpy(np.stack([pixels, pixels[:, ::-1]])).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
-        x = trunk.stem(x.contiguous(memory_format=torch.channels_last))
+        low: Tensor = trunk.stem(x.contiguous(memory_format=torch.channels_last))
         for block in trunk.blocks[:FROZEN]:
-            x = block(x)
-    return x
+            low = block(low)
+    return low
 
 
 def _store_low(
@@ -98,9 +100,7 @@ def _store_low(
     low[i] = np.clip(np.rint(x / scale), -127, 127).astype(np.int8)
 
 
-def _scale(
-    paths: Sequence[Path], trunk: MobileNetV2, recipe: Recipe, file: Path
-) -> npt.NDArray[np.float32]:
+def _scale(paths: Sequence[Path], trunk: MobileNetV2, recipe: Recipe, file: Path) -> npt.NDArray[np.float32]:
     if not file.exists():
         sample = [low_features(trunk, picture(path, recipe)).abs().amax((0, 2, 3)) for path in paths[:200]]
         np.save(file, torch.stack(sample).amax(0).numpy() / 127)
@@ -108,7 +108,7 @@ def _scale(
     return loaded
 
 
-def _array(file: Path, dtype: type, shape: tuple[int, ...]) -> npt.NDArray[np.generic]:
+def _array(file: Path, dtype: type, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     mode = "r+" if file.exists() else "w+"
     return np.lib.format.open_memmap(file, mode, dtype, shape)
 
@@ -120,4 +120,7 @@ def _fill(marker: Path, paths: Sequence[Path], store: Callable[[Path, int], None
         store(paths[i], i)
         if (i + 1) % 500 == 0 or i + 1 == len(paths):
             marker.write_text(json.dumps(i + 1))
-            print(f"{marker.parent.name}/{marker.stem} {i + 1}/{len(paths)}  {time.monotonic() - start:.0f} s", flush=True)
+            print(
+                f"{marker.parent.name}/{marker.stem} {i + 1}/{len(paths)}  {time.monotonic() - start:.0f} s",
+                flush=True,
+            )

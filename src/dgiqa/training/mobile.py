@@ -85,11 +85,11 @@ def held_out(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def train(network: DGIQAMobile, features: Features, mos: np.ndarray, plan: Plan, run: Path) -> None:
-    """Fits ``network`` in place; ``run`` gets a checkpoint and a log line per epoch, the averaged weights at the end."""
+    """Fits ``network`` in place; ``run`` gets a checkpoint and a log line an epoch, the averaged weights last."""
     run.mkdir(parents=True, exist_ok=True)
     fitted, held = held_out(len(features))
     depth_of = _depth_rows(len(features), plan)
-    network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for part in (network.color_trunk.stem, *network.color_trunk.blocks[:FROZEN]):
         part.requires_grad_(False)
     optimiser = _optimiser(network, plan)
@@ -110,14 +110,17 @@ def train(network: DGIQAMobile, features: Features, mos: np.ndarray, plan: Plan,
             low, depth = _batch(features, chosen, depth_of, plan, plan.crops[epoch], rng)
             loss = _loss(_score(network, low, depth), torch.from_numpy(mos[chosen]), plan)
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
             _move_average(average, network, min(plan.average, (1 + now) / (10 + now)))
             losses.append(loss.item())
             if step % 50 == 0:
                 rate = (step + 1) * plan.batch / (time.monotonic() - start)
-                print(f"epoch {epoch} step {step}/{steps_per_epoch}  loss {np.mean(losses[-50:]):.4f}  {rate:.1f}/s", flush=True)
+                print(
+                    f"epoch {epoch} step {step}/{steps_per_epoch}  loss {np.mean(losses[-50:]):.4f}  {rate:.1f}/s",
+                    flush=True,
+                )
         averaged = DGIQAMobile()
         averaged.load_state_dict(average)
         found = predict(averaged, features, held, depth_of, plan)
@@ -154,18 +157,25 @@ def predict(
 
 def _score(network: DGIQAMobile, low: Tensor, depth: Tensor) -> Tensor:
     low = low.contiguous(memory_format=torch.channels_last)
-    return network.fuse([low, *network.color_trunk.from_block(low, FROZEN + 1)], depth)
+    scores: Tensor = network.fuse([low, *network.color_trunk.from_block(low, FROZEN + 1)], depth)
+    return scores
 
 
 def _loss(found: Tensor, wanted: Tensor, plan: Plan) -> Tensor:
     """Squared error over its scale, and one minus the batch's linear correlation."""
     x, y = found - found.mean(), wanted - wanted.mean()
     correlation = (x * y).sum() / (x.norm() * y.norm() + 1e-6)
-    return 10 * F.mse_loss(found, wanted) + plan.plcc_weight * (1 - correlation)
+    loss: Tensor = 10 * F.mse_loss(found, wanted) + plan.plcc_weight * (1 - correlation)
+    return loss
 
 
 def _batch(
-    features: Features, chosen: np.ndarray, depth_of: np.ndarray | None, plan: Plan, crop: int, rng: np.random.Generator
+    features: Features,
+    chosen: np.ndarray,
+    depth_of: np.ndarray | None,
+    plan: Plan,
+    crop: int,
+    rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Random crops at the pictures' own scale, half of them mirrored."""
     side, whole = crop // 4, features.low.shape[2]

@@ -37,7 +37,7 @@ class _RestartError(Exception):
 
 
 class _HttpsOnly(urllib.request.HTTPRedirectHandler):
-    def redirect_request(  # noqa: PLR0917 (the base class's signature)
+    def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         if not newurl.lower().startswith("https://"):

@@ -10,6 +10,7 @@ to carry the whole residual stream; the head reads mean and deviation over the m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,7 @@ class DepthTrunk(nn.Module):
     def __init__(self, stages: Sequence[int] = DEPTH_STAGES) -> None:
         super().__init__()
         layers: list[nn.Module] = [_convolution(1, stages[0], 1)]
-        layers += [_stage(a, b) for a, b in zip(stages, stages[1:], strict=False)]
+        layers += [_stage(a, b) for a, b in pairwise(stages)]
         self.stages = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -91,7 +92,8 @@ class DGIQAMobile(nn.Module):
         x = self.dilated(torch.cat([fused, color], 1))
         mean = x.mean((2, 3))
         deviation = ((x - mean[:, :, None, None]).square().mean((2, 3)) + 1e-6).sqrt()
-        return self.score(torch.cat([mean, deviation], 1)).sigmoid()[:, 0]
+        out: Tensor = self.score(torch.cat([mean, deviation], 1))
+        return out.sigmoid()[:, 0]
 
 
 def quarter_depth(depth: Tensor) -> Tensor:
