@@ -567,7 +567,7 @@ def test_grey_arrays():
 
 def test_other_types_are_an_image_error_too():
     assert fault(ImageUnsupported, 7) == (
-        "<bytes>: a int is not a picture; pass a path, the bytes of a file, a Pillow image or a uint8 array"
+        "<int>: not a kind of source that is decoded; pass a path, the bytes of a file, a Pillow image or a uint8 array"
     )
 
 

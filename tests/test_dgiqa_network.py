@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -29,39 +28,7 @@ from dgiqa.models.dgiqa.blocks import DepthCAR, DilatedStack, TransformerCNNBrid
 from dgiqa.models.dgiqa.convert import convert, official_name, read_official, to_official
 from dgiqa.models.dgiqa.network import DGIQA
 from dgiqa.models.dgiqa.swin import DropPath, SwinTiny
-
-PERIOD = 4093
-
-
-def formula(shape: tuple[int, ...], seed: int) -> Tensor:
-    """Numbers in -0.5..0.5 that look random and are the same on every machine: squares modulo a prime."""
-    i = torch.arange(PERIOD)
-    wave = ((7 * i * i + 13 * i + seed) % PERIOD).double() / PERIOD - 0.5
-    size = int(torch.tensor(shape).prod())
-    return wave.repeat(size // PERIOD + 1)[:size].reshape(shape).float()
-
-
-def formula_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights scaled by fan-in so that activations neither die nor explode; variances are positive."""
-    filled = {}
-    for name, tensor in state.items():
-        value = formula(tuple(tensor.shape), zlib.crc32(name.encode()) % PERIOD)
-        last = name.rsplit(".", 1)[-1]
-        if last == "num_batches_tracked":
-            value = torch.zeros(())
-        elif last == "running_var":
-            value = 1 + 0.5 * value
-        elif tensor.ndim == 1:
-            value = 1 + 0.2 * value if last == "weight" else 0.2 * value
-        elif last != "relative_position_bias_table":
-            value = value * (12 / tensor[0].numel()) ** 0.5
-        filled[name] = value.to(tensor.dtype)
-    return filled
-
-
-def filled(module: nn.Module) -> nn.Module:
-    module.load_state_dict(formula_state(module.state_dict()))
-    return module.eval().requires_grad_(False)
+from formula import filled, formula
 
 
 def formula_pictures(count: int) -> tuple[Tensor, Tensor]:

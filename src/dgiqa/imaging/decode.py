@@ -107,7 +107,7 @@ def decode(
                 pixels = _from_stream(stream, job)
         else:
             raise ImageUnsupported(
-                f"{job.name}: a {type(source).__name__} is not a picture",
+                f"{job.name}: not a kind of source that is decoded",
                 hint="pass a path, the bytes of a file, a Pillow image or a uint8 array",
             )
     pixels.setflags(write=False)
@@ -119,7 +119,9 @@ def _name_of(source: Source) -> str:
         return os.fspath(source)
     if isinstance(source, np.ndarray):
         return "<array>"
-    return "<image>" if isinstance(source, PIL.Image.Image) else "<bytes>"
+    if isinstance(source, PIL.Image.Image):
+        return "<image>"
+    return "<bytes>" if isinstance(source, (bytes, bytearray, memoryview)) else f"<{type(source).__name__}>"
 
 
 @contextmanager

@@ -9,7 +9,7 @@ to carry the whole residual stream; the head reads mean and deviation over the m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
@@ -74,8 +74,8 @@ class DGIQAMobile(nn.Module):
         width = sum(BRIDGES)
         self.color_trunk = MobileNetV2()
         self.depth_trunk = DepthTrunk()
-        self.color_bridges = nn.ModuleList(map(TransformerCNNBridge, TAPS.values(), BRIDGES))
-        self.depth_bridges = nn.ModuleList(map(TransformerCNNBridge, DEPTH_STAGES, BRIDGES))
+        self.color_bridges = _bridges(TAPS.values())
+        self.depth_bridges = _bridges(DEPTH_STAGES)
         self.depth_car = DepthCAR(width, heads, ratio)
         self.dilated = DilatedStack(2 * width, width)
         self.score = nn.Linear(2 * width, 1)
@@ -99,6 +99,11 @@ class DGIQAMobile(nn.Module):
 def quarter_depth(depth: Tensor) -> Tensor:
     """(V, H, W) uint8 to (V, 1, H/4, W/4) float in -1..1, each cell's mean."""
     return F.avg_pool2d(depth[:, None].float(), 4) / 127.5 - 1.0
+
+
+def _bridges(inputs: Iterable[int]) -> nn.ModuleList:
+    """A bridge per scale; the gate is narrowed by 4, not the paper's 16, which would leave it one channel."""
+    return nn.ModuleList([TransformerCNNBridge(i, c, reduction=4) for i, c in zip(inputs, BRIDGES, strict=True)])
 
 
 def _gather(bridges: nn.ModuleList, maps: Sequence[Tensor]) -> Tensor:
