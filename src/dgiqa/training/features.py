@@ -23,10 +23,13 @@ from dgiqa.cards import Recipe
 from dgiqa.imaging.decode import decode
 from dgiqa.imaging.resize import fit_size, resize
 from dgiqa.models.dgiqa_mobile.mobilenet import MobileNetV2
+from dgiqa.stream import in_order
 from dgiqa.types import UInt8
 
 #: Frozen blocks of the trunk, and channels of what they give.
 FROZEN, CHANNELS = 3, 24
+#: Threads that decode and compute.
+WORKERS = 2
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,8 @@ def compute_features(
     low = _array(folder / "low.npy", np.int8, (len(paths), 2, side, side, CHANNELS))
     depth = _array(folder / "depth.npy", np.uint8, (len(paths), side, side))
     scale = _scale(paths, trunk, recipe, folder / "scale.npy")
-    _fill(folder / "low.json", paths, lambda path, i: _store_low(low, i, trunk, scale, picture(path, recipe)))
-    _fill(
-        folder / "depth.json",
-        paths,
-        lambda path, i: depth.__setitem__(i, cells(depth_map(picture(path, recipe)))),
-    )
+    _fill(low, folder / "low.json", paths, lambda path: _rounded(low_features(trunk, picture(path, recipe)), scale))
+    _fill(depth, folder / "depth.json", paths, lambda path: cells(depth_map(picture(path, recipe))))
     return Features(low, depth, scale)
 
 
@@ -93,11 +92,10 @@ def low_features(trunk: MobileNetV2, pixels: UInt8) -> Tensor:
     return low
 
 
-def _store_low(
-    low: npt.NDArray[np.int8], i: int, trunk: MobileNetV2, scale: npt.NDArray[np.float32], pixels: UInt8
-) -> None:
-    x = low_features(trunk, pixels).permute(0, 2, 3, 1).numpy()
-    low[i] = np.clip(np.rint(x / scale), -127, 127).astype(np.int8)
+def _rounded(low: Tensor, scale: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
+    """(2, H/4, W/4, 24) int8."""
+    steps = np.clip(np.rint(low.permute(0, 2, 3, 1).numpy() / scale), -127, 127)
+    return np.asarray(steps, np.int8)
 
 
 def _scale(paths: Sequence[Path], trunk: MobileNetV2, recipe: Recipe, file: Path) -> npt.NDArray[np.float32]:
@@ -113,14 +111,13 @@ def _array(file: Path, dtype: type, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     return np.lib.format.open_memmap(file, mode, dtype, shape)
 
 
-def _fill(marker: Path, paths: Sequence[Path], store: Callable[[Path, int], None]) -> None:
-    """Calls ``store`` for each picture that an earlier, stopped run had not come to."""
+def _fill(
+    array: npt.NDArray[Any], marker: Path, paths: Sequence[Path], compute: Callable[[Path], npt.NDArray[Any]]
+) -> None:
+    """Puts ``compute`` of each picture into ``array``, from where an earlier, stopped run had come to."""
     start, done = time.monotonic(), json.loads(marker.read_text()) if marker.exists() else 0
-    for i in range(done, len(paths)):
-        store(paths[i], i)
+    for i, value in enumerate(in_order(compute, paths[done:], WORKERS), done):
+        array[i] = value
         if (i + 1) % 500 == 0 or i + 1 == len(paths):
             marker.write_text(json.dumps(i + 1))
-            print(
-                f"{marker.parent.name}/{marker.stem} {i + 1}/{len(paths)}  {time.monotonic() - start:.0f} s",
-                flush=True,
-            )
+            print(f"{marker.stem} {i + 1}/{len(paths)}  {time.monotonic() - start:.0f} s", flush=True)
