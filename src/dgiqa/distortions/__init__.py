@@ -25,9 +25,10 @@ def distort(pixels: UInt8, kind: str, severity: int, *, depth: Float32 | None = 
     """The picture, degraded.
 
     Args:
-        pixels: (H, W, 3) uint8, sRGB. It is not changed. kind: one of :data:`KINDS`. severity: 1 (just
-        visible) to 5 (severe). depth: (H, W) metres, above 0; kinds that need none ignore it, and the
-        others say what they do without.
+        pixels: (H, W, 3) uint8, sRGB. It is not changed.
+        kind: one of :data:`KINDS`.
+        severity: 1 (just visible) to 5 (severe).
+        depth: (H, W) metres, above 0; kinds that need none ignore it, the others say what they do without.
         seed: chooses the random pattern; 0 or more.
 
     Returns:

@@ -243,4 +243,6 @@ def _way_out(card: ModelCard, weights: WeightsFile) -> str:
         name = card.name if _is_built_in(card) else card.folder / f"{card.name.partition('.')[2]}.toml"
         return f"run `dgiqa fetch {name}`, or bring {weights.url} by other means and put it at {place}"
     source = weights.page or weights.url or "whoever made the card"
+    if _is_built_in(card) and (_BUILT_IN / card.arch / "convert.py").is_file():
+        return f"get the authors' checkpoint from {source} and run `dgiqa convert {card.name} FILE`"
     return f"get it from {source} and put it at {place}"
