@@ -128,7 +128,8 @@ def test_not_recursive_and_fail_fast(folder: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize("separator", ["\n", "\0"])
 def test_list_on_standard_input(folder: Path, separator: str, monkeypatch, capsys) -> None:
     names = [str(folder / "a.png"), str(folder / "below" / "b.jpg")]
-    monkeypatch.setattr(sys, "stdin", io.StringIO(separator.join(names) + separator))
+    listed = io.BytesIO((separator.join(names) + separator).encode())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(listed))
     assert main(["score", "-", "--json"]) == 0
     assert [json.loads(line)["path"] for line in capsys.readouterr().out.splitlines()] == names
 
@@ -144,12 +145,18 @@ def test_list_on_standard_input(folder: Path, separator: str, monkeypatch, capsy
         (["score", "{folder}", "--model", "depth_mobile.rendered"], "estimates depth"),
         (["score", "{folder}", "--model", "dgiqa.koniq10k", "--runtime", "onnx"], "--runtime torch"),
         (["models", "nothing"], "dgiqa models"),
-        (["fetch", "dgiqa.koniq10k"], "dropbox"),
+        (["fetch", "dgiqa.koniq10k"], "dgiqa convert dgiqa.koniq10k FILE"),
+        (["fetch", "depth_anything.v2_small", "--timeout", "-1"], "give a positive number"),
+        (["score", "{folder}", "--out", "{folder}/below.csv"], "is a folder"),
+        (["score", "{folder}", "--depth", "dgiqa_mobile"], "not depth"),
+        (["convert", "dgiqa.koniq10k", "{folder}/none.pth"], "no such file"),
+        (["convert", "default", "{folder}/none.pth"], "takes no converted checkpoint"),
     ],
 )
 def test_misuse_exits_2_with_a_way_out(folder, tmp_path, arguments, message, capsys, monkeypatch) -> None:
     monkeypatch.setenv("DGIQA_CACHE", str(tmp_path / "cache"))
     (tmp_path / "empty").mkdir()
+    (folder / "below.csv").mkdir()
     filled = [a.format(folder=folder, empty=tmp_path / "empty") for a in arguments]
     assert main(filled) == 2
     out, err = capsys.readouterr()
@@ -196,6 +203,55 @@ def test_a_stopped_run_keeps_its_rows(folder: Path, tmp_path: Path, monkeypatch,
     assert "rows.jsonl.part" in capsys.readouterr().err
 
 
+def test_fail_fast_leaves_an_older_file_as_it_was(folder: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "rows.jsonl"
+    out.write_text("older\n")
+    listed = [str(folder / "broken.jpg"), str(folder / "a.png")]
+    assert main(["score", *listed, "--out", str(out), "--fail-fast"]) == 1
+    assert out.read_text() == "older\n"
+    assert len((tmp_path / "rows.jsonl.part").read_text().splitlines()) == 1
+
+
+def test_odd_names_survive_every_format(folder: Path, tmp_path: Path, capsys) -> None:
+    picture = (folder / "a.png").read_bytes()
+    names = ['comma, quote".png', "line\nbreak.png", "return\rhere.png", "\u4e2d\u6587.png"]
+    for name in names:
+        (folder / name).write_bytes(picture)
+    assert main(["score", str(folder), "--out", str(tmp_path / "rows.csv")]) == 1
+    with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as stream:
+        found = {Path(row["path"]).name for row in csv.DictReader(stream)}
+    assert set(names) <= found
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_any_terminal_encoding_will_do(folder: Path, encoding: str) -> None:
+    (folder / "\u4e2d\u6587.png").write_bytes((folder / "a.png").read_bytes())
+    for arguments in (["score", str(folder)], ["models", "default"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "dgiqa", *arguments],
+            capture_output=True,
+            env=os.environ | {"PYTHONIOENCODING": encoding},
+            check=False,
+        )
+        assert b"Traceback" not in done.stderr
+        assert done.returncode == (1 if arguments[0] == "score" else 0)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_a_clear_stop(folder: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "dgiqa", "score", str(folder), "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_models_lists_and_shows(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     listed = capsys.readouterr().out
@@ -237,6 +293,8 @@ def test_demo_prints_the_ladder_and_keeps_its_pictures(tmp_path: Path, capsys: p
 
 
 def test_a_closed_pipe_is_no_crash(folder: Path) -> None:
+    for i in range(60):  # more rows than the pipe's reader waits for
+        (folder / f"copy{i}.png").write_bytes((folder / "a.png").read_bytes())
     command = f"{sys.executable} -m dgiqa score {folder} --json | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, env=os.environ, check=False)
     assert len(done.stdout.splitlines()) == 1

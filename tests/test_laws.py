@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.ImageSequence
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import dgiqa
@@ -122,6 +123,63 @@ def test_score_all_streams_in_bounded_memory(photographs: list[Path]) -> None:
     assert taken <= 30 + 3 * (2 * 2 + 1)
 
 
+def test_sources_may_change_once_they_are_taken(default: dgiqa.Scorer, small: list[np.ndarray]) -> None:
+    """One buffer filled again and again, one animation advanced frame by frame, one lazy image listed often."""
+    stacked = [pixels[:40, :40] for pixels in small]
+    wanted = [default.score(pixels).raw for pixels in stacked]
+    animation = io.BytesIO()
+    frames = [PIL.Image.fromarray(pixels) for pixels in stacked]
+    frames[0].save(animation, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+
+    def one_buffer():
+        buffer = np.empty((40, 40, 3), np.uint8)
+        for pixels in stacked:
+            buffer[:] = pixels
+            yield buffer
+
+    for workers, batch in ((1, 1), (1, 3), (2, 2)):
+        found = [r.raw for r in default.score_all(one_buffer(), workers=workers, batch=batch)]
+        assert found == wanted
+        with PIL.Image.open(io.BytesIO(animation.getvalue())) as opened:
+            moving = PIL.ImageSequence.Iterator(opened)
+            assert [r.raw for r in default.score_all(moving, workers=workers, batch=batch)] == wanted
+        first = io.BytesIO()
+        frames[0].save(first, "PNG")
+        with PIL.Image.open(first) as lazy:
+            assert [r.raw for r in default.score_all([lazy] * 4, workers=workers, batch=batch)] == wanted[:1] * 4
+
+
+def test_a_model_of_ones_own_never_bears_the_defaults_label(default: dgiqa.Scorer, tmp_path: Path) -> None:
+    card = find_card("default")
+    text = (card.folder / card.file).read_text()
+    weights = card.weights["onnx"].file
+    labels = {default.model}
+    for number, changed in enumerate((text, text.replace("quality = [0.0,", "quality = [0.5,"))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / weights).write_bytes((card.folder / weights).read_bytes())
+        (folder / card.file).write_text(f'arch = "{card.arch}"\n' + changed)
+        labels.add(dgiqa.load(folder / card.file).model)
+    assert len(labels) == 3
+    damaged = bytearray((folder / weights).read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (folder / weights).write_bytes(damaged)
+    with pytest.raises(dgiqa.RunError, match=r"SHA-256 is .*, but the card says"):
+        dgiqa.load(folder / card.file)
+
+
+def test_a_network_of_another_kind_is_refused() -> None:
+    """A depth map is no score, and a card that gives no depth can't stand in for one that does."""
+    card, depth = find_card("default"), find_card("depth_mobile.rendered")
+    scorer = dgiqa.Scorer(card, FakeNetwork(lambda views: np.zeros((1, 4, 4), np.float32)), lambda p: p[..., 0])
+    with pytest.raises(dgiqa.RunError, match=r"gave \(1, 4, 4\) values for 1 views of <array>"):
+        scorer.score(np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(dgiqa.RunError, match="gives quality, not depth"):
+        dgiqa.load(depth="dgiqa_mobile.biq2021")
+    with pytest.raises(dgiqa.RunError, match="estimates depth, it gives no score"):
+        dgiqa.load(depth.name)
+
+
 def test_failures_are_rows_and_the_rest_goes_on(default: dgiqa.Scorer, small: list[np.ndarray], tmp_path: Path) -> None:
     results = list(default.score_all([small[0], b"not a picture", tmp_path / "none.jpg", small[1]], workers=2, batch=2))
     assert [r.ok for r in results] == [True, False, False, True]
@@ -147,8 +205,7 @@ def test_calibration_keeps_the_order(knots, a, b) -> None:
     raw = sorted({round(r, 3) for r, _ in knots})
     quality = sorted({round(q, 2) for _, q in knots})
     n = min(len(raw), len(quality))
-    if n < 2:
-        return
+    assume(n >= 2)
     curve = Calibration(tuple(raw[:n]), tuple(quality[:n]))
     low, high = sorted((a, b))
     assert 0 <= curve.apply(low) <= curve.apply(high) <= 100

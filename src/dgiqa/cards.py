@@ -220,6 +220,11 @@ class ModelCard:
     folder: Path = field(default=Path(), repr=False)
 
     @property
+    def file(self) -> str:
+        """Name of the card's own file."""
+        return f"{self.name.partition('.')[2]}.toml"
+
+    @property
     def label(self) -> str:
         """Name and version, as rows carry it."""
         return f"{self.name}@{self.version}"

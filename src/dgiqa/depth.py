@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from pathlib import Path
 
 import numpy as np
 
 from dgiqa.cards import ModelCard
+from dgiqa.errors import UsageError
 from dgiqa.imaging.resize import fit_size, resize, resize_float
 from dgiqa.models import find_card
 from dgiqa.runtimes import Runtime, open_runtime
 from dgiqa.types import UInt8, Views
-
-
-class DepthMap(Protocol):
-    """Anything that gives a picture's depth; tests and controls put their own here."""
-
-    def __call__(self, pixels: UInt8) -> UInt8:
-        """(H, W, 3) uint8 sRGB to (H, W) uint8, 255 nearest, 0 farthest."""
-        ...
 
 
 class DepthEstimator:
@@ -39,7 +32,14 @@ class DepthEstimator:
         return stretched
 
 
-def open_depth(name: str, runtime: str | None = None) -> DepthEstimator:
-    """The depth estimator whose card is ``name``, in ``runtime`` if it has weights for that, else in its own."""
+def open_depth(name: str | Path, runtime: str | None = None) -> DepthEstimator:
+    """The depth estimator whose card is ``name``, in ``runtime`` if it has weights for that, else in its own.
+
+    Raises:
+        UsageError: the card is of another kind.
+        ModelNotFound, CardError, RuntimeMissing, WeightsError: each with the way out.
+    """
     card = find_card(name)
+    if card.kind != "depth":
+        raise UsageError(f"{card.name} gives {card.kind}, not depth", hint="dgiqa models lists the depth models")
     return DepthEstimator(card, open_runtime(card, runtime if runtime in card.weights else None))

@@ -8,30 +8,29 @@ A score is a function of the pixels and the model card: not of the batch, the or
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-import PIL.Image
 
 from dgiqa.cards import ModelCard
-from dgiqa.depth import DepthMap, open_depth
+from dgiqa.depth import open_depth
 from dgiqa.errors import ImageError, UsageError, WeightsError
-from dgiqa.imaging.decode import decode
+from dgiqa.imaging import decode
 from dgiqa.imaging.find import Found
-from dgiqa.imaging.views import make_views
+from dgiqa.imaging.views import DepthMap, make_views
 from dgiqa.models import find_card
 from dgiqa.runtimes import Runtime, open_runtime
 from dgiqa.stream import batched, in_order
-from dgiqa.types import Failure, Image, Result, Score, UInt8, Views
-from dgiqa.weights.fetch import locate
+from dgiqa.types import Failure, Image, Result, Score, Views
+from dgiqa.weights.fetch import is_built_in, locate
 from dgiqa.weights.files import fingerprint
 
-Source: TypeAlias = str | Path | bytes | PIL.Image.Image | UInt8 | Found
+Source: TypeAlias = decode.Source | Found
 
 #: Pictures of more megapixels are refused, unless the caller says otherwise.
 MAX_MEGAPIXELS = 250.0
@@ -64,47 +63,86 @@ class Scorer:
         Raises:
             ImageError: the picture can't be had, decoded, or is too large; the message names it.
         """
-        image, views = self._see(source, name)
-        return self._judge(image, self._network.run(views))
+        seen = self._see(source, name)
+        return self._judge(seen, self._network.run(seen.views))
 
-    def score_all(self, sources: Iterable[Source], *, workers: int = 1, batch: int = 1) -> Iterator[Result]:
+    def score_all(self, sources: Iterable[Source], *, workers: int = 1, batch: int = 1) -> Generator[Result]:
         """A :class:`Score` or :class:`Failure` for each source, in order, in bounded memory.
 
         Args:
-            sources: any iterable, an endless one too.
+            sources: any iterable, an endless one too. Images and arrays may change once they are taken.
             workers: threads; each has one picture's pixels in hand per ``batch``.
             batch: pictures that go to the network together. A GPU wants several; a CPU gains nothing.
                 Neither changes a score.
         """
         if workers < 1 or batch < 1:
             raise UsageError(f"workers = {workers}, batch = {batch}: both must be at least 1")
-        return chain.from_iterable(in_order(self._score_batch, batched(sources, batch), workers))
+        if isinstance(sources, (str, os.PathLike, bytes)):
+            raise UsageError("score_all takes several sources", hint="put the one into a list, or use score")
+        return self._stream(sources, workers, batch)
 
-    def _see(self, source: Source, name: str | None = None) -> tuple[Image, Views]:
-        if isinstance(source, Found):
-            if source.error:
-                raise source.error
-            source = source.path
-        recipe = self.card.recipe
-        image = decode(source, name=name, background=recipe.background, max_megapixels=self.max_megapixels)
-        return image, make_views(image, recipe, self._depth)
+    def _stream(self, sources: Iterable[Source], workers: int, batch: int) -> Generator[Result]:
+        held = (self._hold(source) for source in sources)
+        with closing(in_order(self._score_batch, batched(held, batch), workers)) as batches:
+            for results in batches:
+                yield from results
 
-    def _judge(self, image: Image, raws: np.ndarray) -> Score:
-        raw = float(np.mean(raws, dtype=np.float64))
-        if not math.isfinite(raw):  # never a number that was not measured
-            raise WeightsError(f"{self.model} gave {raw} for {image.name}", hint="its weights are damaged")
-        quality = self.card.calibration.apply(raw)
-        return Score(image.name, quality, raw, self.model, image.width, image.height, image.notes)
+    def _hold(self, source: Source) -> Source | Image | Failure:
+        """What can't change any more: pictures in memory are decoded before their owner goes on."""
+        if isinstance(source, (str, os.PathLike, bytes, Found)):
+            return source
+        try:
+            return self._decode(source)
+        except ImageError as error:
+            return Failure(decode.name_of(source), error, self.model)
 
-    def _score_batch(self, sources: list[Source]) -> list[Result]:
-        seen: list[tuple[Image, Views] | Failure] = []
+    def _score_batch(self, sources: list[Source | Image | Failure]) -> list[Result]:
+        seen: list[_Seen | Failure] = []
         for source in sources:
+            if isinstance(source, Failure):
+                seen.append(source)
+                continue
             try:
                 seen.append(self._see(source))
             except ImageError as error:
                 seen.append(Failure(_name(source), error, self.model))
-        raws = iter(_run_together(self._network, [item[1] for item in seen if not isinstance(item, Failure)]))
-        return [item if isinstance(item, Failure) else self._judge(item[0], next(raws)) for item in seen]
+        raws = iter(_run_together(self._network, [item.views for item in seen if isinstance(item, _Seen)]))
+        return [self._judge(item, next(raws)) if isinstance(item, _Seen) else item for item in seen]
+
+    def _see(self, source: Source | Image, name: str | None = None) -> _Seen:
+        image = source if isinstance(source, Image) else self._decode(source, name)
+        views = make_views(image, self.card.recipe, self._depth)
+        return _Seen(image.name, image.width, image.height, image.notes, views)
+
+    def _decode(self, source: Source, name: str | None = None) -> Image:
+        if isinstance(source, Found):
+            if source.error:
+                raise source.error
+            source = source.path
+        background = self.card.recipe.background
+        return decode.decode(source, name=name, background=background, max_megapixels=self.max_megapixels)
+
+    def _judge(self, seen: _Seen, raws: np.ndarray) -> Score:
+        if raws.shape != (len(seen.views),) or not np.isfinite(raws).all():  # never invent a score
+            raise WeightsError(
+                f"{self.model} gave {raws.shape} values for {len(seen.views)} views of {seen.name}, or one that "
+                "is no number",
+                hint="its weights are damaged, or belong to another network",
+            )
+        raw = float(np.mean(raws, dtype=np.float64))
+        quality = self.card.calibration.apply(raw)
+        return Score(seen.name, quality, raw, self.model, seen.width, seen.height, seen.notes)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is kept of a picture once its views are made; its pixels are not."""
+
+    name: str
+    width: int
+    height: int
+    notes: tuple[str, ...]
+    views: Views
 
 
 def load(
@@ -128,22 +166,35 @@ def load(
     card = find_card(name)
     if card.kind != "quality":
         raise UsageError(f"{card.name} estimates {card.kind}, it gives no score", hint="dgiqa models lists them")
+    if not max_megapixels > 0:
+        raise UsageError(f"max_megapixels = {max_megapixels}: nothing is that small", hint="give a positive number")
     if depth and not card.recipe.depth:
         raise UsageError(f"{card.name} looks at no depth", hint="leave depth out")
-    model = _label(card, runtime) + (f"+{depth}" if depth and depth != card.recipe.depth else "")
-    depth = depth or card.recipe.depth
-    depth_map = open_depth(depth, runtime) if depth else None
-    network = open_runtime(card, runtime)
-    return Scorer(card, network, depth_map, model=model, max_megapixels=max_megapixels)
+    network, model = open_runtime(card, runtime), _label(card, runtime)
+    estimator = None
+    if card.recipe.depth:
+        own = _beside(card, card.recipe.depth)
+        estimator = open_depth(depth or own, runtime)
+        if (seen_by := _label(estimator.card, runtime)) != find_card(own).label:
+            model += f"+{seen_by}"
+    return Scorer(card, network, estimator, model=model, max_megapixels=max_megapixels)
+
+
+def _beside(card: ModelCard, depth: str) -> str | Path:
+    """A card of one's own names its depth card by a built-in's name, or by a file beside it."""
+    return card.folder / depth if depth.endswith(".toml") else depth
 
 
 def _label(card: ModelCard, runtime: str | None) -> str:
-    """Name and version; weights that the card can't name by checksum are named by their own."""
-    weights = card.weights.get(runtime or "") or next(iter(card.weights.values()))
-    if weights.sha256:
-        return card.label
-    kind = next(kind for kind, file in card.weights.items() if file is weights)
-    return f"{card.label}+{fingerprint(locate(card, kind))}"
+    """Name and version; where those don't pin the weights down, also a checksum.
+
+    That is so for weights whose sum the card doesn't state, and for a card of one's own, which can say anything.
+    """
+    kind = runtime if runtime in card.weights else next(iter(card.weights))
+    weights = locate(card, kind)
+    if not is_built_in(card):
+        return f"{card.label}+{fingerprint(card.folder / card.file, weights)}"
+    return card.label if card.weights[kind].sha256 else f"{card.label}+{fingerprint(weights)}"
 
 
 def _run_together(network: Runtime, several: list[Views]) -> list[np.ndarray]:
@@ -166,9 +217,7 @@ def _stack(several: list[Views]) -> Views:
     return Views(np.concatenate([views.color for views in several]), np.concatenate(depths) if depths else None)
 
 
-def _name(source: Source) -> str:
+def _name(source: Source | Image) -> str:
     if isinstance(source, Found):
         return source.path
-    if isinstance(source, (str, Path)):
-        return os.fspath(source)
-    return "<bytes>" if isinstance(source, bytes) else "<image>" if isinstance(source, PIL.Image.Image) else "<array>"
+    return source.name if isinstance(source, Image) else decode.name_of(source)

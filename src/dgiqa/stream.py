@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -12,7 +12,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def in_order(function: Callable[[A], B], items: Iterable[A], workers: int) -> Iterator[B]:
+def in_order(function: Callable[[A], B], items: Iterable[A], workers: int) -> Generator[B]:
     """``function`` of each item, in the items' order, on ``workers`` threads.
 
     At most two items per worker are taken ahead of the one that is due, so endless iterables work. Threads
@@ -23,13 +23,15 @@ def in_order(function: Callable[[A], B], items: Iterable[A], workers: int) -> It
         yield from map(function, items)
         return
     iterator = iter(items)
+    due: deque[Future[B]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="dgiqa") as pool:
-        due: deque[Future[B]] = deque(pool.submit(function, item) for item in islice(iterator, 2 * workers))
         try:
+            for item in iterator:
+                due.append(pool.submit(function, item))
+                if len(due) >= 2 * workers:
+                    yield due.popleft().result()
             while due:
-                result = due.popleft().result()
-                due.extend(pool.submit(function, item) for item in islice(iterator, 1))
-                yield result
+                yield due.popleft().result()
         finally:
             for future in due:
                 future.cancel()

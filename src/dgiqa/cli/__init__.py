@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import pkgutil
 import sys
@@ -17,8 +18,8 @@ from dgiqa.errors import RunError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    args = make_parser().parse_args(arguments)
+    _print_anything()
+    args = make_parser().parse_args(sys.argv[1:] if argv is None else list(argv))
     try:
         code: int = args.run(args)
         sys.stdout.flush()
@@ -28,10 +29,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # a full disk, a place that can't be written
+        print(f"dgiqa: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("dgiqa: interrupted", file=sys.stderr)
         return 130
     return code
+
+
+def _print_anything() -> None:
+    """File names and signs that the terminal's encoding lacks are escaped, never a crash."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def make_parser() -> argparse.ArgumentParser:

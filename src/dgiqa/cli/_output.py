@@ -9,7 +9,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -36,34 +35,48 @@ class Writer(Protocol):
         ...
 
 
-@contextmanager
-def writer_for(out: Path) -> Iterator[Writer]:
-    """A writer by ``out``'s ending. Rows go to ``out``.part, which becomes ``out`` at the end, whole.
+class RowFile:
+    """``--out``: rows by the file's ending. They go to FILE.part, which becomes FILE when the run is whole.
 
     Raises:
         UsageError: another ending, or a place that can't be written; known before any picture is scored.
         RuntimeMissing: Parquet without its extra.
     """
-    kinds: dict[str, Callable[[Path], Writer]] = {
-        ".csv": _CsvWriter,
-        ".jsonl": _JsonLinesWriter,
-        ".parquet": _ParquetWriter,
-    }
-    if out.suffix.lower() not in kinds:
-        raise UsageError(f"--out {out}: the ending says the format", hint="one of .csv, .jsonl, .parquet")
-    part = out.with_name(out.name + ".part")
-    try:
-        writer = kinds[out.suffix.lower()](part)
-    except OSError as error:
-        raise UsageError(f"--out {out}: can't be written ({error.strerror})") from error
-    try:
-        yield writer
-    except BaseException:
-        writer.close()
-        print(f"dgiqa: stopped; the rows so far are in {part}", file=sys.stderr)
-        raise
-    writer.close()
-    os.replace(part, out)
+
+    def __init__(self, out: Path) -> None:
+        kinds: dict[str, Callable[[Path], Writer]] = {
+            ".csv": _CsvWriter,
+            ".jsonl": _JsonLinesWriter,
+            ".parquet": _ParquetWriter,
+        }
+        if out.suffix.lower() not in kinds:
+            raise UsageError(f"--out {out}: the ending says the format", hint="one of .csv, .jsonl, .parquet")
+        if out.is_dir():
+            raise UsageError(f"--out {out}: is a folder", hint="name a file")
+        self.out, self.whole = out, True
+        self._part = out.with_name(out.name + ".part")
+        try:
+            self._writer = kinds[out.suffix.lower()](self._part)
+        except OSError as error:
+            raise UsageError(f"--out {out}: can't be written ({error.strerror})") from error
+
+    def __enter__(self) -> RowFile:
+        return self
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Appends a row with the fields of ROW_FIELDS."""
+        self._writer.write(row)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self._writer.close()
+        except OSError:
+            if kind is None:
+                raise
+        if kind is None and self.whole:
+            os.replace(self._part, self.out)
+        else:
+            print(f"dgiqa: stopped; the rows so far are in {self._part}", file=sys.stderr)
 
 
 class _JsonLinesWriter:
@@ -80,7 +93,8 @@ class _JsonLinesWriter:
 class _CsvWriter:
     def __init__(self, path: Path) -> None:
         self._stream = path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
-        self._csv = csv.DictWriter(self._stream, ROW_FIELDS, lineterminator="\n")
+        # RFC 4180's line ends; with "\n" alone the writer would not quote a name that has a "\r" in it.
+        self._csv = csv.DictWriter(self._stream, ROW_FIELDS, lineterminator="\r\n")
         self._csv.writeheader()
 
     def write(self, row: dict[str, Any]) -> None:
@@ -135,9 +149,9 @@ def print_table(results: Sequence[Result], sort: str) -> None:
     if scores:
         print(f"{'quality':>7}  {'size':>11}  path")
     for score in scores:
-        print(f"{score.quality:7.1f}  {f'{score.width}×{score.height}':>11}  {_printable(score.path)}")
+        print(f"{score.quality:7.1f}  {f'{score.width}×{score.height}':>11}  {score.path}")
     for failure in (r for r in results if not isinstance(r, Score)):
-        print(f"{'failed':>7}  {'':>11}  {_printable(str(failure.error))}")
+        print(f"{'failed':>7}  {'':>11}  {failure.error}")
     summary = f"{len(scores)} scored, {len(results) - len(scores)} failed"
     print(f"{summary}; model {results[0].model}, 0 to 100, higher is better" if results else summary)
 

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         module = importlib.import_module(f"dgiqa.models.{card.arch}.convert")
     except ModuleNotFoundError as error:
-        if error.name == "torch":
+        if error.name in ("torch", "safetensors"):
             raise RuntimeMissing(
                 "converting needs PyTorch, which is not installed", hint="pip install 'dgiqa[torch]'"
             ) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from dgiqa.cli._output import watch, writer_for
+from dgiqa.cli._output import RowFile, watch
 from dgiqa.distortions import KINDS, distort
 from dgiqa.errors import UsageError
 from dgiqa.scenes import Scene, demo_scenes
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     print_ladder({score.path: score.quality for score in scores}, list(scenes))
     print(f"\nquality 0 to 100, higher is better; model {scorer.model}")
     if args.out:
-        with writer_for(args.out / "scores.csv") as writer:
+        with RowFile(args.out / "scores.csv") as writer:
             for score in scores:
                 writer.write(score.as_row())
         print(f"pictures, depth maps and scores.csv are in {args.out}")

@@ -11,9 +11,8 @@ import json
 from typing import Any
 
 from dgiqa.cards import ModelCard, WeightsFile
-from dgiqa.errors import WeightsError
 from dgiqa.models import DEFAULT, find_card, list_models
-from dgiqa.weights.fetch import locate
+from dgiqa.weights.fetch import is_here
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,26 +83,14 @@ def _pairs(part: Any) -> list[tuple[str, str]]:
 
 
 def _where(card: ModelCard) -> str:
-    if any(file.embedded for file in card.weights.values()):
-        return "in the wheel"
-    present = any(_present(card, kind) for kind in card.weights)
-    return "here" if present else "to fetch" if any(f.url for f in card.weights.values()) else "by hand"
+    if any(is_here(card, kind) for kind in card.weights):
+        return "in the wheel" if any(file.embedded for file in card.weights.values()) else "here"
+    return "to fetch" if any(f.url for f in card.weights.values()) else "by hand"
 
 
 def _state(card: ModelCard, kind: str, file: WeightsFile) -> str:
+    place = "in the wheel" if file.embedded else "here"
+    if not is_here(card, kind):
+        place = f"not here, see {file.url or file.page}"
     size = f"{file.bytes / 1e6:.1f} MB, " if file.bytes else ""
-    place = (
-        "in the wheel"
-        if file.embedded
-        else "here"
-        if _present(card, kind)
-        else f"not here, see {file.url or file.page}"
-    )
     return f"{size}{place}" + (f", sha256 {file.sha256}" if file.sha256 else "")
-
-
-def _present(card: ModelCard, kind: str) -> bool:
-    try:
-        return locate(card, kind).is_file()
-    except WeightsError:
-        return False

@@ -1,7 +1,8 @@
 """Score pictures: one row a source, from 0 (bad) to 100 (excellent).
 
 PATH is a picture, a folder, a pattern such as 'holiday/**/*.jpg', or - for a list on standard input (one path a
-line, or separated by NUL). Without --out or --json a table is printed when all are scored.
+line, or separated by NUL). A picture that is named twice is scored once. Without --out or --json a table is printed
+when all are scored.
 
 Exit code 0: all scored; 1: some failed, each with its reason in its row; 2: misused, or the run could not go on.
 """
@@ -9,12 +10,13 @@ Exit code 0: all scored; 1: some failed, each with its reason in its row; 2: mis
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from dgiqa.cli._output import print_json, print_table, watch, writer_for
+from dgiqa.cli._output import RowFile, print_json, print_table, watch
 from dgiqa.errors import UsageError
 from dgiqa.imaging.find import find
 from dgiqa.scorer import MAX_MEGAPIXELS, load
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     results = _until_failure(scorer.score_all(sources, workers=args.workers, batch=args.batch), args.fail_fast)
     count, failed, kept = 0, 0, []
     with ExitStack() as stack:
-        writer = stack.enter_context(writer_for(args.out)) if args.out else None
+        writer = stack.enter_context(RowFile(args.out)) if args.out else None
         for result in watch(results, len(sources)):
             count, failed = count + 1, failed + (not result.ok)
             if writer:
@@ -73,9 +75,11 @@ def run(args: argparse.Namespace) -> int:
                 kept.append(result)
             for note in result.notes:
                 print(f"dgiqa: {result.path}: {note}", file=sys.stderr)
-    if args.out:
+        if writer:
+            writer.whole = count == len(sources)
+    if args.out and count == len(sources):
         print(f"{args.out}: {count} rows, {count - failed} scored, {failed} failed", file=sys.stderr)
-    elif not args.json:
+    elif not args.out and not args.json:
         print_table(kept, args.sort)
     if count < len(sources):
         print(f"dgiqa: stopped at the first failure, {len(sources) - count} sources left", file=sys.stderr)
@@ -88,8 +92,8 @@ def _listed(paths: Iterable[str]) -> Iterator[str]:
         if path != "-":
             yield path
             continue
-        text = sys.stdin.read()
-        yield from filter(None, text.split("\0") if "\0" in text else text.splitlines())
+        text = os.fsdecode(sys.stdin.buffer.read())  # names are bytes, whatever the locale says
+        yield from filter(None, text.split("\0") if "\0" in text else text.replace("\r\n", "\n").split("\n"))
 
 
 def _until_failure(results: Iterable[Result], fail_fast: bool) -> Iterator[Result]:

@@ -30,7 +30,7 @@ def export(network: nn.Module, card: ModelCard, path: Path) -> float:
     Height and width stay free for a recipe whose views are whole pictures.
 
     Raises:
-        WeightsError: the difference is over TOLERANCE; the file is removed.
+        WeightsError: the difference is over TOLERANCE; ``path`` stays as it was.
     """
     network = network.eval()
     side = card.recipe.crop or card.recipe.short_side
@@ -51,13 +51,15 @@ def export(network: nn.Module, card: ModelCard, path: Path) -> float:
             optimize=False,  # folding batch norm away would lose the parameters' names
         )
     assert program is not None
-    path.write_bytes(_without_traces(program.model_proto).SerializeToString())
-    difference = _difference(network, card, path, names)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(_without_traces(program.model_proto).SerializeToString())
+    difference = _difference(network, card, part, names)
     if not difference <= TOLERANCE:
-        path.unlink()
+        part.unlink()
         raise WeightsError(
             f"{path}: the exported network differs from torch by {difference:g}, over the {TOLERANCE:g} allowed"
         )
+    part.replace(path)
     return difference
 
 

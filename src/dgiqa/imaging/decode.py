@@ -93,7 +93,7 @@ def decode(
         ImageNotFound, ImageUnreadable, ImageUnsupported, ImageTooLarge, ImageTooSmall: never anything else
             for a source of a type named above.
     """
-    job = _Job(name or _name_of(source), background, max_megapixels)
+    job = _Job(name or name_of(source), background, max_megapixels)
     with _as_image_error(job.name):
         if isinstance(source, np.ndarray):
             pixels = _from_array(source, job)
@@ -114,7 +114,8 @@ def decode(
     return Image(pixels, job.name, tuple(job.notes))
 
 
-def _name_of(source: Source) -> str:
+def name_of(source: Source) -> str:
+    """How messages and rows call a source that was given no name."""
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
     if isinstance(source, np.ndarray):

@@ -56,7 +56,9 @@ class _Search:
     walked: set[str] = field(default_factory=set)  # folders whose pictures were listed
 
     def source(self, path: str) -> Iterator[Found]:
-        if os.path.isdir(path):
+        if "\0" in path:
+            yield Found(path, ImageNotFound(f"{path!r}: no path has a NUL in it", hint="check the list"))
+        elif os.path.isdir(path):
             yield from self.folder(path)
         elif os.path.lexists(path):
             yield from self.file(path)
@@ -75,6 +77,7 @@ class _Search:
         matched = False
         for path in _expand(pattern):
             if os.path.isdir(path):
+                matched |= os.path.realpath(path) in self.walked  # its pictures are listed already
                 found = self.folder(path)
             elif _is_picture(path):
                 matched, found = True, self.file(path)
@@ -96,12 +99,13 @@ class _Search:
             key = os.path.realpath(folder)
             if key in self.walked:
                 continue  # and so are its subfolders
-            self.walked.add(key)
             try:
                 names, subfolders = _list(folder)
             except OSError as error:
-                yield Found(folder, _unreadable(folder, error))
+                if self.is_new(folder):
+                    yield Found(folder, _unreadable(folder, error))
                 continue
+            self.walked.add(key)
             for name in names:
                 if os.path.join(key, name) not in self.listed and _is_picture(os.path.join(folder, name)):
                     yield Found(os.path.join(folder, name))

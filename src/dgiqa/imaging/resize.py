@@ -18,7 +18,7 @@ from dgiqa.cards import Kernel, Recipe
 from dgiqa.types import Float32, UInt8
 
 #: Past this aspect ratio the long side is squeezed: a bound on memory.
-MAX_ASPECT = 32
+MAX_ASPECT = 16
 
 _PILLOW = {
     "bilinear": PIL.Image.Resampling.BILINEAR,
@@ -74,8 +74,8 @@ def fit_size(width: int, height: int, recipe: Recipe) -> tuple[int, int]:
     """(width, height) in pixels to which a recipe resizes a picture of the given size.
 
     The short side becomes exactly ``recipe.short_side``. The long side keeps the aspect ratio, rounded to the
-    nearest multiple of ``recipe.multiple``, and is at least ``short_side`` and at most 32 × ``short_side``:
-    a picture longer than 32:1 is squeezed along its long side, so that memory stays bounded.
+    nearest multiple of ``recipe.multiple``, and is at least ``short_side`` and at most 16 × ``short_side``:
+    a picture longer than 16:1 is squeezed along its long side, so that memory stays bounded.
     """
     short, long = sorted((width, height))
     unit = short * recipe.multiple

@@ -16,6 +16,7 @@ from dgiqa.imaging.resize import fit_size, resize
 from dgiqa.types import Box, Image, UInt8, Views
 
 #: Depth of the whole picture: (H, W, 3) uint8 → (H, W) uint8, 0 farthest to 255 nearest.
+#: (H, W, 3) uint8 sRGB to (H, W) uint8, 255 nearest, 0 farthest; tests and controls put their own here.
 DepthMap = Callable[[UInt8], UInt8]
 
 

@@ -22,11 +22,11 @@ class OnnxNetwork:
 
     def __init__(self, session: Any) -> None:
         self._session = session
-        self._inputs = {i.name for i in session.get_inputs()}
+        self.inputs = {i.name for i in session.get_inputs()}
 
     def run(self, views: Views) -> Float32:
         feeds: dict[str, Any] = {"color": views.color}
-        if "depth" in self._inputs:
+        if "depth" in self.inputs:
             feeds["depth"] = views.depth
         one_by_one = (
             self._session.run(None, {name: array[i : i + 1] for name, array in feeds.items()})[0]
@@ -44,7 +44,16 @@ def open_network(card: ModelCard) -> OnnxNetwork:
     """
     if "onnx" not in card.weights:
         raise no_weights(card, "onnx")
-    return open_file(locate(card, "onnx"), hint=f"delete the file and get it again with: dgiqa fetch {card.name}")
+    path = locate(card, "onnx")
+    network = open_file(path, hint="the file is damaged or no ONNX file; get it again")
+    wanted = {"color", "depth"} if card.recipe.depth else {"color"}
+    if network.inputs != wanted:
+        raise WeightsError(
+            f"{path}: the network takes {', '.join(sorted(network.inputs))}, the recipe of {card.name} gives "
+            f"{', '.join(sorted(wanted))}",
+            hint="export it with these inputs, or correct recipe.depth",
+        )
+    return network
 
 
 def open_file(path: Path, *, hint: str = "") -> OnnxNetwork:

@@ -49,7 +49,7 @@ DEPTHS = ("own", "constant", "shuffled")
 class Plan:
     """The numbers of a run. Crops are sides in pixels, one per epoch."""
 
-    crops: tuple[int, ...] = (320, 320, 320, 384, 384)
+    crops: tuple[int, ...] = (320, 320, 320, 320, 384)
     batch: int = 16
     rate: float = 1e-3
     trunk_rate: float = 2e-4

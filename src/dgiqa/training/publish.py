@@ -42,7 +42,7 @@ def main() -> None:
         curve = fit_calibration(held["raw"], held["mos"], fitted_on=note)
         values |= {"raw": str(list(curve.raw)), "quality": str(list(curve.quality))}
         values["fitted_on"] = json.dumps(note)
-    file = card.folder / f"{card.name.rpartition('.')[2]}.toml"
+    file = card.folder / card.file
     text = file.read_text(encoding="utf-8")
     for key, value in values.items():
         text, count = re.subn(rf"(?m)^{key} = .*$", f"{key} = {value}", text)

@@ -30,7 +30,7 @@ _BUILT_IN = Path(__file__).resolve().parents[1] / "models"
 
 
 def locate(card: ModelCard, runtime: str) -> Path:
-    """The file that ``runtime`` loads for ``card``; its size is checked, its SHA-256 was when it was fetched.
+    """The file that ``runtime`` loads for ``card``, checked against the card's size and SHA-256.
 
     Raises:
         WeightsError: the card has none for this runtime, or the file is missing or has the wrong size.
@@ -43,7 +43,8 @@ def locate(card: ModelCard, runtime: str) -> Path:
             f"{card.name}: its weights for the runtime {runtime!r} are not on this machine",
             hint=_way_out(card, weights),
         )
-    if fault := _wrong_size(path, weights):
+    # The wheel's own files are checked by its tests; anything else could have been put there by hand.
+    if fault := _wrong_size(path, weights) if is_built_in(card) and weights.embedded else _fault(path, weights):
         raise WeightsError(f"{path}: {fault}", hint=_way_out(card, weights))
     return path
 
@@ -76,7 +77,9 @@ def fetch(
         WeightsError: a file that lies beside its card is missing or does not match the card.
         UsageError: a mirror that is not https.
     """
-    offline = offline or os.environ.get("DGIQA_OFFLINE", "") not in ("", "0")
+    offline = offline or os.environ.get("DGIQA_OFFLINE", "").lower() not in ("", "0", "false", "no", "off")
+    if not timeout > 0:
+        raise UsageError(f"a timeout of {timeout:g} seconds is none", hint="give a positive number")
     mirror = mirror or os.environ.get("DGIQA_MIRROR") or None
     if mirror and not mirror.startswith("https://"):
         raise UsageError(f"the mirror {mirror} is not an https address", hint="it must start with https://")
@@ -227,22 +230,28 @@ def _bring(
 
 def _by_hand(card: ModelCard, weights: WeightsFile) -> Path:
     """Where a person puts the file."""
-    return _in_cache(card, weights) if _is_built_in(card) else card.folder / weights.file
+    return _in_cache(card, weights) if is_built_in(card) else card.folder / weights.file
 
 
-def _is_built_in(card: ModelCard) -> bool:
+def is_here(card: ModelCard, runtime: str) -> bool:
+    """Whether the file for ``runtime`` is on this machine, unchecked."""
+    return _here(card, _weights_of(card, runtime)) is not None
+
+
+def is_built_in(card: ModelCard) -> bool:
+    """Whether the card comes with the package; others are cards of one's own."""
     return _BUILT_IN in card.folder.resolve().parents
 
 
 def _way_out(card: ModelCard, weights: WeightsFile) -> str:
     """What a person can do about a file that is missing or wrong."""
-    if weights.embedded and _is_built_in(card):
+    if weights.embedded and is_built_in(card):
         return "it belongs to the installation: pip install --force-reinstall dgiqa"
     place = _by_hand(card, weights)
     if weights.url and not weights.embedded:
-        name = card.name if _is_built_in(card) else card.folder / f"{card.name.partition('.')[2]}.toml"
+        name = card.name if is_built_in(card) else card.folder / card.file
         return f"run `dgiqa fetch {name}`, or bring {weights.url} by other means and put it at {place}"
     source = weights.page or weights.url or "whoever made the card"
-    if _is_built_in(card) and (_BUILT_IN / card.arch / "convert.py").is_file():
+    if is_built_in(card) and (_BUILT_IN / card.arch / "convert.py").is_file():
         return f"get the authors' checkpoint from {source} and run `dgiqa convert {card.name} FILE`"
     return f"get it from {source} and put it at {place}"

@@ -34,7 +34,7 @@ def read_state(path: str | Path) -> State:
     if suffix in _PICKLED:
         raise WeightsError(
             f"{path}: {suffix} files hold pickled objects, which can run code, and are never loaded",
-            hint=f"convert it once with `dgiqa convert {path}`",
+            hint=f"convert it once with `dgiqa convert NAME {path}`",
         )
     if suffix not in _READERS:
         raise WeightsError(f"{path}: weights are read from {' and '.join(_READERS)} files only")
@@ -52,9 +52,10 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fingerprint(path: str | Path) -> str:
-    """First 8 hex digits of the file's SHA-256: tells apart weights whose card states no checksum."""
-    return sha256_of(Path(path))[:8]
+def fingerprint(*paths: Path) -> str:
+    """8 hex digits that change with the content of any of the files (of one file: the start of its SHA-256)."""
+    sums = [sha256_of(path) for path in paths]
+    return (sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest())[:8]
 
 
 def _read_safetensors(path: Path) -> State:
