@@ -14,28 +14,29 @@ from dgiqa.calibration import fit_calibration  # noqa: E402
 from dgiqa.datasets import read_split  # noqa: E402
 from dgiqa.errors import UsageError, WeightsError  # noqa: E402
 from dgiqa.export.onnx import export  # noqa: E402
-from dgiqa.models import find_card  # noqa: E402
+from dgiqa.models import build_network, find_card  # noqa: E402
 from dgiqa.models.dgiqa_mobile.network import DGIQAMobile  # noqa: E402
 from dgiqa.training import mobile  # noqa: E402
 from dgiqa.training.depth import invariant_loss  # noqa: E402
-from dgiqa.training.features import Features, cells, compute_features  # noqa: E402
+from dgiqa.training.features import cells, compute_features, picture  # noqa: E402
+from dgiqa.training.ladders import compute_ladders  # noqa: E402
 
-PLAN = mobile.Plan(crops=(64, 96), batch=4)
+PLAN = mobile.Plan(crops=(64, 96), batch=4, pairs=2, pairs_from=1)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set in BIQ2021's shape: 20 pictures that fade from sharp to noise, with MOS."""
+    """A data set in BIQ2021's shape: 40 pictures that fade from sharp to noise, with MOS."""
     root = tmp_path_factory.mktemp("biq2021")
     (root / "Images").mkdir()
     rng = np.random.default_rng(0)
     lines = []
-    for i in range(20):
-        flat = np.full((128, 128, 3), 40 + 9 * i)
-        pixels = np.clip(flat + rng.normal(0, 1 + 3 * i, flat.shape), 0, 255).astype(np.uint8)
+    for i in range(40):
+        flat = np.full((128, 128, 3), 40 + 4 * i)
+        pixels = np.clip(flat + rng.normal(0, 1 + 1.5 * i, flat.shape), 0, 255).astype(np.uint8)
         suffix = "JPG" if i == 7 else "jpg"  # the published lists and files differ in case
         PIL.Image.fromarray(pixels).save(root / "Images" / f"ss0{1 + i % 3} ({i}).{suffix}", "JPEG")
-        lines.append(f"ss0{1 + i % 3} ({i}).jpg,{0.95 - 0.04 * i:.2f}")
+        lines.append(f"ss0{1 + i % 3} ({i}).jpg,{0.95 - 0.02 * i:.2f}")
     text = "\n".join(["Image Name,MOS", *lines]) + "\n"
     (root / "Train (Images and MOS).csv").write_text(text)
     (root / "Test (Images and MOS).csv").write_text(text)
@@ -43,18 +44,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def features(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Features:
-    torch.manual_seed(0)
+def trained_on(data: Path, tmp_path_factory: pytest.TempPathFactory) -> mobile.Data:
+    """Features and ladders of those pictures, with a ramp for depth."""
     split = read_split("biq2021", "train", data)
-    folder = tmp_path_factory.mktemp("features")
-    ramp = np.repeat(np.arange(448, dtype=np.float32)[:, None], 448, 1) * (255 / 448)
-    return compute_features(
-        split.paths,
-        DGIQAMobile().color_trunk.eval(),
-        mobile.RECIPE,
-        lambda pixels: ramp.astype(np.uint8),
-        folder,
-    )
+    inputs = (start().color_trunk.eval(), mobile.RECIPE, ramp, tmp_path_factory.mktemp("features"))
+    features = compute_features(split.paths, *inputs)
+    return mobile.Data(features, split.mos, compute_ladders(split.paths, np.arange(3), *inputs))
+
+
+def ramp(pixels: np.ndarray) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    return np.repeat((np.arange(height) * (255 / height)).astype(np.uint8)[:, None], width, 1)
 
 
 def start() -> DGIQAMobile:
@@ -64,9 +64,9 @@ def start() -> DGIQAMobile:
 
 def test_splits_are_read(data: Path) -> None:
     split = read_split("biq2021", "test", data)
-    assert len(split) == 20
+    assert len(split) == 40
     assert split.subsets[:4] == ("ss01", "ss02", "ss03", "ss01")
-    assert split.mos[:2].tolist() == pytest.approx([0.95, 0.91])
+    assert split.mos[:2].tolist() == pytest.approx([0.95, 0.93])
     assert split.paths[7].suffix == ".JPG"
 
 
@@ -87,9 +87,8 @@ def test_held_out_pictures_are_never_fitted() -> None:
     assert np.array_equal(held, mobile.held_out(10_000)[1])
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(features: Features, data: Path, tmp_path: Path, monkeypatch) -> None:
-    mos = read_split("biq2021", "train", data).mos
-    mobile.train(start(), features, mos, PLAN, tmp_path / "whole")
+def test_a_stopped_run_goes_on_to_the_same_weights(trained_on: mobile.Data, tmp_path: Path, monkeypatch) -> None:
+    mobile.train(start(), trained_on, PLAN, tmp_path / "whole")
     saved = torch.save
 
     def stop_after_first_epoch(state, path):
@@ -100,9 +99,9 @@ def test_a_stopped_run_goes_on_to_the_same_weights(features: Features, data: Pat
 
     monkeypatch.setattr(torch, "save", stop_after_first_epoch)
     with pytest.raises(KeyboardInterrupt):
-        mobile.train(start(), features, mos, PLAN, tmp_path / "parts")
+        mobile.train(start(), trained_on, PLAN, tmp_path / "parts")
     monkeypatch.setattr(torch, "save", saved)
-    mobile.train(start(), features, mos, PLAN, tmp_path / "parts")
+    mobile.train(start(), trained_on, PLAN, tmp_path / "parts")
     whole, parts = (torch.load(tmp_path / run / "weights.pt", weights_only=True) for run in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     first = start().state_dict()
@@ -112,28 +111,44 @@ def test_a_stopped_run_goes_on_to_the_same_weights(features: Features, data: Pat
     assert all(torch.equal(first[name], whole[name]) for name in frozen)
 
 
-def test_predictions_are_the_scores_of_the_whole_network(features: Features, data: Path) -> None:
+def test_predictions_are_the_scores_of_the_whole_network(trained_on: mobile.Data, data: Path) -> None:
     """Cached int8 features against the network from pixels: what training sees is what scoring gives."""
     network = start().eval()
-    found = mobile.predict(network, features, np.arange(4), None, PLAN)
-    from dgiqa.training.features import picture
-
+    found = mobile.predict(network, trained_on.features, np.arange(4), None, PLAN)
     split = read_split("biq2021", "train", data)
-    depth = np.repeat(np.arange(448, dtype=np.float32)[:, None], 448, 1) * (255 / 448)
     for i in range(4):
-        color = torch.tensor(picture(split.paths[i], mobile.RECIPE))[None]
+        color = picture(split.paths[i], mobile.RECIPE)
         with torch.no_grad():
-            wanted = network(color, torch.tensor(depth.astype(np.uint8))[None]).item()
+            wanted = network(torch.tensor(color)[None], torch.tensor(ramp(color))[None]).item()
         assert found[i] == pytest.approx(wanted, abs=2e-3)
 
 
-def test_controls_replace_depth_alone(features: Features) -> None:
+def test_controls_replace_depth_alone(trained_on: mobile.Data) -> None:
     chosen = np.arange(5)
-    assert np.all(mobile._depth(features, chosen, None, mobile.Plan(depth="constant")) == 0)
-    rows = mobile._depth_rows(20, mobile.Plan(depth="shuffled"))
+    assert np.all(mobile._depth(trained_on.features, chosen, None, mobile.Plan(depth="constant")) == 0)
+    rows = mobile._depth_rows(40, mobile.Plan(depth="shuffled"))
     assert rows is not None
-    assert sorted(rows) == list(range(20))
-    assert mobile._depth_rows(20, mobile.Plan()) is None
+    assert sorted(rows) == list(range(40))
+    assert mobile._depth_rows(40, mobile.Plan()) is None
+
+
+def test_pairs_are_one_picture_in_rising_severity(trained_on: mobile.Data) -> None:
+    low, depth, steps = mobile._pairs(trained_on, PLAN, 64, np.random.default_rng(0))
+    assert low.shape == (4, 24, 16, 16)
+    assert depth.shape == (4, 1, 16, 16)
+    assert torch.equal(depth[:2], depth[2:])  # one place of one picture
+    assert not torch.equal(low[:2], low[2:])
+    assert all(1 <= step <= 5 for step in steps.tolist())
+
+
+def test_rank_loss_wants_the_worse_below() -> None:
+    plan, steps = mobile.Plan(margin=0.05), torch.tensor([2.0])
+    right, close, wrong = (
+        mobile._rank_loss(torch.tensor(pair), steps, plan).item() for pair in ([0.7, 0.5], [0.55, 0.5], [0.5, 0.7])
+    )
+    assert right == 0
+    assert close == pytest.approx(0.05)
+    assert wrong == pytest.approx(0.3)
 
 
 def test_cells_are_means() -> None:
@@ -163,12 +178,13 @@ def test_calibration_refuses_too_few() -> None:
 
 
 def test_an_export_that_differs_is_refused(tmp_path: Path, monkeypatch) -> None:
-    card = find_card("dgiqa_mobile.biq2021")
+    card = find_card("depth_mobile.rendered")
     out = tmp_path / "network.onnx"
-    assert export(start(), card, out) <= 1e-4
+    assert export(build_network(card), card, out) <= 1e-4
     content = out.read_bytes()
-    assert b".py" not in content
+    assert b".py" not in content  # the exporter's notes would name files of the machine
     monkeypatch.setattr("dgiqa.export.onnx._difference", lambda *_: 0.01)
     with pytest.raises(WeightsError, match=r"differs from torch by 0.01, over the 0.0001 allowed"):
-        export(start(), card, out)
-    assert not out.exists()
+        export(build_network(card), card, out)
+    assert out.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [out]

@@ -5,7 +5,8 @@
 A thousand pictures of the train part are held out, by a fixed seed: they choose nothing but the calibration and
 tell how the run goes; the test part is never read. Each epoch ends in a checkpoint; started again, a run goes on
 from the last one. The lowest blocks of the colour trunk are frozen (see features.py), all else is trained, on
-random crops and mirror images, with a moving average of the weights.
+random crops and mirror images, with a moving average of the weights. In the last epochs pairs of spoiled pictures
+(see ladders.py) join each batch: what is spoiled more shall score lower.
 
 Under torchrun each process takes its share of every batch, and gradients are averaged. On a CPU one process with one
 thread for each core is half again as fast as one process with all of them:
@@ -36,26 +37,37 @@ from dgiqa.metrics.correlation import plcc, srcc
 from dgiqa.models.dgiqa_mobile.mobilenet import load_imagenet
 from dgiqa.models.dgiqa_mobile.network import DGIQAMobile
 from dgiqa.training.features import FROZEN, Features, compute_features
+from dgiqa.training.ladders import Ladders, compute_ladders
 
 #: How the pictures are seen, in training and ever after; copied into the card.
 RECIPE = Recipe(short_side=448, kernel="bicubic", views="whole", multiple=32, depth="depth_mobile.rendered")
 #: Held-out pictures of the train part.
 HELD_OUT = 1000
+#: Pictures of the train part that are spoiled for ranking.
+LADDERS = 2500
 #: What the depth input is: the picture's own depth, or a control.
 DEPTHS = ("own", "constant", "shuffled")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The numbers of a run. Crops are sides in pixels, one per epoch."""
+    """The numbers of a run.
 
-    crops: tuple[int, ...] = (320, 320, 320, 320, 384)
+    ``crops`` are sides in pixels, one per epoch; ``pairs`` spoiled pairs join each batch from epoch ``pairs_from`` on,
+    and shall differ by ``margin`` of the raw score for each step of severity.
+    """
+
+    crops: tuple[int, ...] = (320, 320, 320, 320, 320)
     batch: int = 16
     rate: float = 1e-3
     trunk_rate: float = 2e-4
     decay: float = 0.02
     average: float = 0.998
     plcc_weight: float = 0.1
+    pairs: int = 4
+    pairs_from: int = 3
+    margin: float = 0.03
+    rank_weight: float = 5.0
     seed: int = 0
     depth: str = "own"
 
@@ -81,12 +93,24 @@ def main() -> None:
     split = read_split("biq2021", "train", args.data)
     paths, mos = split.paths[: args.pictures], split.mos[: args.pictures]
     depth_map = open_depth(RECIPE.depth)
+    inputs = (network.color_trunk, RECIPE, depth_map, args.out / "features")
+    spoiled = np.random.default_rng(11).permutation(held_out(len(paths))[0])[:LADDERS]
     if _rank() == 0:  # the others find the work done
-        compute_features(paths, network.color_trunk, RECIPE, depth_map, args.out / "features")
+        compute_features(paths, *inputs)
+        compute_ladders(paths, spoiled, *inputs)
     _wait()
-    features = compute_features(paths, network.color_trunk, RECIPE, depth_map, args.out / "features")
+    data = Data(compute_features(paths, *inputs), mos, compute_ladders(paths, spoiled, *inputs))
     run = args.out / f"{plan.depth}-{plan.seed}"
-    train(network, features, mos, plan, run)
+    train(network, data, plan, run)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run learns from: features and MOS of the train part, and its ladders (none for a plain run)."""
+
+    features: Features
+    mos: np.ndarray
+    ladders: Ladders | None = None
 
 
 def held_out(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -96,9 +120,10 @@ def held_out(n: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[count:]), np.sort(order[:count])
 
 
-def train(network: DGIQAMobile, features: Features, mos: np.ndarray, plan: Plan, run: Path) -> None:
+def train(network: DGIQAMobile, data: Data, plan: Plan, run: Path) -> None:
     """Fits ``network`` in place; ``run`` gets a checkpoint and a log line an epoch, the averaged weights last."""
     run.mkdir(parents=True, exist_ok=True)
+    features, mos = data.features, data.mos
     fitted, held = held_out(len(features))
     depth_of = _depth_rows(len(features), plan)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -109,7 +134,7 @@ def train(network: DGIQAMobile, features: Features, mos: np.ndarray, plan: Plan,
     averaged = DGIQAMobile()
     for epoch in range(_resume(run / "checkpoint.pt", network, optimiser, average), len(plan.crops)):
         start = time.monotonic()
-        loss = _epoch(network, optimiser, average, (features, mos, fitted, depth_of), plan, epoch)
+        loss = _epoch(network, optimiser, average, data, (fitted, depth_of), plan, epoch)
         _agree(average)
         averaged.load_state_dict(average)
         found = predict(averaged, features, held, depth_of, plan)
@@ -134,12 +159,13 @@ def _epoch(
     network: DGIQAMobile,
     optimiser: torch.optim.Optimizer,
     average: dict[str, Tensor],
-    data: tuple[Features, np.ndarray, np.ndarray, np.ndarray | None],
+    data: Data,
+    chosen_from: tuple[np.ndarray, np.ndarray | None],
     plan: Plan,
     epoch: int,
 ) -> float:
     """One pass over the fitted pictures; returns the mean loss. Its randomness depends on plan and epoch alone."""
-    features, mos, fitted, depth_of = data
+    fitted, depth_of = chosen_from
     start, losses = time.monotonic(), []
     order = np.random.default_rng((plan.seed, epoch)).permutation(fitted)
     rng = np.random.default_rng((plan.seed, epoch, 1 + _rank()))  # crops: each process its own
@@ -150,8 +176,15 @@ def _epoch(
         now = epoch * steps + step
         _set_rate(optimiser, now, steps * len(plan.crops))
         chosen = order[step * plan.batch : (step + 1) * plan.batch][_rank() :: _ranks()]
-        low, depth = _batch(features, chosen, depth_of, plan, plan.crops[epoch], rng)
-        loss = _loss(_score(network, low, depth), torch.from_numpy(mos[chosen]), plan)
+        low, depth = _batch(data.features, chosen, depth_of, plan, plan.crops[epoch], rng)
+        pairs = None
+        if data.ladders is not None and epoch >= plan.pairs_from:
+            pairs = _pairs(data, plan, plan.crops[epoch], rng)
+            low, depth = torch.cat([low, pairs[0]]), torch.cat([depth, pairs[1]])
+        found = _score(network, low, depth)
+        loss = _loss(found[: len(chosen)], torch.from_numpy(data.mos[chosen]), plan)
+        if pairs is not None:
+            loss = loss + plan.rank_weight * _rank_loss(found[len(chosen) :], pairs[2], plan)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         _average_gradients(network)
@@ -195,6 +228,41 @@ def _loss(found: Tensor, wanted: Tensor, plan: Plan) -> Tensor:
     correlation = (x * y).sum() / (x.norm() * y.norm() + 1e-6)
     loss: Tensor = 10 * F.mse_loss(found, wanted) + plan.plcc_weight * (1 - correlation)
     return loss
+
+
+def _rank_loss(found: Tensor, steps: Tensor, plan: Plan) -> Tensor:
+    """Hinge: the second half of ``found`` shall lie ``margin`` times ``steps`` under the first half."""
+    better, worse = found.chunk(2)
+    loss: Tensor = F.relu(plan.margin * steps - (better - worse)).mean()
+    return loss
+
+
+def _pairs(data: Data, plan: Plan, crop: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """This process's spoiled pairs, cut alike: maps and depth of the better ones, then of the worse; severity steps."""
+    features, ladders = data.features, data.ladders
+    assert ladders is not None
+    side, whole = crop // 4, features.low.shape[2]
+    lows: list[list[np.ndarray]] = [[], []]
+    depths: list[list[np.ndarray]] = [[], []]
+    steps = []
+    for k in rng.integers(0, len(ladders.picture), max(1, plan.pairs // _ranks())):
+        whose = (k + 1) % len(ladders.picture) if plan.depth == "shuffled" else k
+        i, owner = ladders.picture[k], ladders.picture[whose]
+        rungs = [
+            (0, features.low[i, 0], features.depth[owner]),
+            *zip(ladders.severity[k], ladders.low[k], ladders.depth[whose], strict=True),
+        ]
+        two = np.sort(rng.choice(3, 2, replace=False))
+        top, left = rng.integers(0, whole - side + 1, 2)
+        steps.append(rungs[two[1]][0] - rungs[two[0]][0])
+        for part, rung in enumerate(two):
+            lows[part].append(rungs[rung][1][top : top + side, left : left + side])
+            depths[part].append(rungs[rung][2][top : top + side, left : left + side])
+    low = torch.from_numpy(np.stack(lows[0] + lows[1]) * features.scale).permute(0, 3, 1, 2)
+    depth = np.stack(depths[0] + depths[1]).astype(np.float32) / 127.5 - 1
+    if plan.depth == "constant":
+        depth = np.zeros_like(depth)
+    return low, torch.from_numpy(depth[:, None]), torch.tensor(steps, dtype=torch.float32)
 
 
 def _batch(
