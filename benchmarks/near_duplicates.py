@@ -2,26 +2,46 @@
 
     python benchmarks/near_duplicates.py --data BIQ2021 --imagenet mobilenet_v2_imagenet.safetensors
 
-Two pictures are near duplicates when the cosine of their ImageNet MobileNetV2 features (1280, mean over the map, at
-224 px) exceeds 0.9. Writes biq2021_near_duplicates.json.
+Two pictures are near duplicates when the cosine of their ImageNet MobileNetV2 features (1280 channels, mean over the
+map, at 224 px) exceeds 0.9. Writes biq2021_near_duplicates.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.numpy import load_file
+from torch import Tensor, nn
 
 from dgiqa.datasets import read_split
 from dgiqa.imaging.decode import decode
 from dgiqa.imaging.resize import resize
 from dgiqa.models.dgiqa_mobile.mobilenet import ConvReLU6, MobileNetV2, load_imagenet
+from dgiqa.runtimes.onnx import OnnxNetwork, open_file
+from dgiqa.stream import in_order
+from dgiqa.types import Views
 
-THRESHOLD = 0.9
+THRESHOLD, SIDE = 0.9, 224
+
+
+class Description(nn.Module):
+    """uint8 (V, 224, 224, 3) to (V, 1280): the mean of the last map."""
+
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+        super().__init__()
+        self.trunk, self.last = MobileNetV2(), ConvReLU6(320, 1280, 1)
+        load_imagenet(self.trunk, arrays)
+        with torch.no_grad():
+            self.last.conv.weight.copy_(torch.from_numpy(arrays["conv51.weight"].astype(np.float32)))
+            self.last.conv.bias.copy_(torch.from_numpy(arrays["conv51.bias"].astype(np.float32)))
+
+    def forward(self, color: Tensor) -> Tensor:
+        return self.last(self.trunk(color.permute(0, 3, 1, 2).float() / 127.5 - 1)[-1]).mean((2, 3))
 
 
 def main() -> None:
@@ -29,15 +49,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--imagenet", type=Path, required=True)
     args = parser.parse_args()
-    arrays = load_file(args.imagenet)
-    trunk, last = MobileNetV2().eval(), ConvReLU6(320, 1280, 1).eval()
-    load_imagenet(trunk, arrays)
-    with torch.no_grad():
-        last.conv.weight.copy_(torch.from_numpy(arrays["conv51.weight"].astype(np.float32)))
-        last.conv.bias.copy_(torch.from_numpy(arrays["conv51.bias"].astype(np.float32)))
-    parts = {part: read_split("biq2021", part, args.data) for part in ("train", "test")}
-    features = {part: np.stack([describe(p, trunk, last) for p in split.paths]) for part, split in parts.items()}
-    nearest = (features["test"] @ features["train"].T).max(1)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "description.onnx"
+        example = torch.zeros(1, SIDE, SIDE, 3, dtype=torch.uint8)
+        module = Description(load_file(args.imagenet)).eval()
+        torch.onnx.export(module, (example,), dynamo=True, input_names=["color"], verbose=False).save(str(file))
+        network = open_file(file)
+    train, test = (describe(network, read_split("biq2021", part, args.data).paths) for part in ("train", "test"))
+    nearest = (test @ train.T).max(1)
     found = np.flatnonzero(nearest > THRESHOLD).tolist()
     out = Path(__file__).with_name("biq2021_near_duplicates.json")
     content = {"dataset": "biq2021", "split": "test", "cosine_over": THRESHOLD, "indices": found}
@@ -45,14 +64,14 @@ def main() -> None:
     print(f"{len(found)} of {len(nearest)} test pictures have a near duplicate in train; wrote {out.name}")
 
 
-def describe(path: Path, trunk: MobileNetV2, last: ConvReLU6) -> np.ndarray:
-    """(1280,) unit vector."""
-    pixels = resize(decode(path).pixels, 224, 224, "bilinear")
-    x = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2).float() / 127.5 - 1
-    with torch.no_grad():
-        vector = last(trunk(x)[-1]).mean((2, 3))[0].numpy()
-    unit: np.ndarray = vector / np.linalg.norm(vector)
-    return unit
+def describe(network: OnnxNetwork, paths: tuple[Path, ...]) -> np.ndarray:
+    """(n, 1280) unit vectors."""
+
+    def one(path: Path) -> np.ndarray:
+        return network.run(Views(resize(decode(path).pixels, SIDE, SIDE, "bilinear")[None]))[0]
+
+    vectors = np.stack(list(in_order(one, paths, 2)))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 if __name__ == "__main__":

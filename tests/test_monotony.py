@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 
 import dgiqa
-from dgiqa.depth import open_depth
+from dgiqa.depth import as_metres, open_depth
 from dgiqa.distortions import SEVERITIES, distort
 from dgiqa.metrics.correlation import krcc
 
@@ -30,7 +30,7 @@ def pictures(photographs: list[Path]) -> list[np.ndarray]:
 def test_score_falls_with_severity(kind: str, default: dgiqa.Scorer, pictures: list[np.ndarray]) -> None:
     taus, estimate = [], open_depth("depth_mobile.rendered")
     for pixels in pictures:
-        metres = (1 / (0.01 + 0.49 * estimate(pixels).astype(np.float32) / 255)) if kind == "haze" else None
+        metres = as_metres(estimate(pixels)) if kind == "haze" else None
         ladder = [pixels, *(distort(pixels, kind, severity, depth=metres) for severity in SEVERITIES)]
         quality = [default.score(step).quality for step in ladder]
         taus.append(-krcc(range(len(ladder)), quality))

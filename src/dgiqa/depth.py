@@ -11,7 +11,7 @@ from dgiqa.errors import UsageError
 from dgiqa.imaging.resize import fit_size, resize, resize_float
 from dgiqa.models import find_card
 from dgiqa.runtimes import Runtime, open_runtime
-from dgiqa.types import UInt8, Views
+from dgiqa.types import Float32, UInt8, Views
 
 
 class DepthEstimator:
@@ -43,3 +43,8 @@ def open_depth(name: str | Path, runtime: str | None = None) -> DepthEstimator:
     if card.kind != "depth":
         raise UsageError(f"{card.name} gives {card.kind}, not depth", hint="dgiqa models lists the depth models")
     return DepthEstimator(card, open_runtime(card, runtime if runtime in card.weights else None))
+
+
+def as_metres(nearness: UInt8) -> Float32:
+    """A relative depth map as distances from 2 to 100 metres, for faults that grow with distance."""
+    return np.asarray(1 / (0.01 + 0.49 * nearness.astype(np.float32) / 255), np.float32)

@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dgiqa.cards import Recipe
+from dgiqa.depth import as_metres
 from dgiqa.distortions import distort
 from dgiqa.imaging.decode import decode
 from dgiqa.imaging.views import DepthMap
 from dgiqa.models.dgiqa_mobile.mobilenet import MobileNetV2
 from dgiqa.training.features import CHANNELS, LowFeatures, cells, fill, open_array, resized
-from dgiqa.types import Float32, UInt8
+from dgiqa.types import UInt8
 
 #: Share of each kind of fault.
 SHARES = {"noise": 0.25, "jpeg": 0.2, "haze": 0.15, "low_light": 0.15, "blur": 0.1, "flare": 0.1, "motion": 0.05}
@@ -72,8 +73,3 @@ def compute_ladders(
 
     fill([low, depth], folder / "ladders.json", range(n), spoil)
     return Ladders(picture, severity, low, depth)
-
-
-def as_metres(nearness: UInt8) -> Float32:
-    """A relative depth map as distances from 2 to 100 metres, for faults that grow with distance."""
-    return np.asarray(1 / (0.01 + 0.49 * nearness.astype(np.float32) / 255), np.float32)
