@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch import distributed as dist
 
 from dgiqa.cards import Recipe
 from dgiqa.datasets import read_split
@@ -36,6 +34,7 @@ from dgiqa.depth import open_depth
 from dgiqa.metrics.correlation import plcc, srcc
 from dgiqa.models.dgiqa_mobile.mobilenet import load_imagenet
 from dgiqa.models.dgiqa_mobile.network import DGIQAMobile
+from dgiqa.training import processes
 from dgiqa.training.features import FROZEN, Features, compute_features
 from dgiqa.training.ladders import Ladders, compute_ladders
 
@@ -85,8 +84,7 @@ def main() -> None:
     plan = Plan(crops=tuple(args.crops), seed=args.seed, depth=args.depth)
     from safetensors.numpy import load_file
 
-    if "RANK" in os.environ:
-        dist.init_process_group("gloo")
+    processes.join()
     torch.manual_seed(plan.seed)
     network = DGIQAMobile()
     load_imagenet(network.color_trunk, load_file(args.imagenet))
@@ -95,10 +93,10 @@ def main() -> None:
     depth_map = open_depth(RECIPE.depth)
     inputs = (network.color_trunk, RECIPE, depth_map, args.out / "features")
     spoiled = np.random.default_rng(11).permutation(held_out(len(paths))[0])[:LADDERS]
-    if _rank() == 0:  # the others find the work done
+    if processes.rank() == 0:  # the others find the work done
         compute_features(paths, *inputs)
         compute_ladders(paths, spoiled, *inputs)
-    _wait()
+    processes.wait()
     data = Data(compute_features(paths, *inputs), mos, compute_ladders(paths, spoiled, *inputs))
     run = args.out / f"{plan.depth}-{plan.seed}"
     train(network, data, plan, run)
@@ -135,10 +133,10 @@ def train(network: DGIQAMobile, data: Data, plan: Plan, run: Path) -> None:
     for epoch in range(_resume(run / "checkpoint.pt", network, optimiser, average), len(plan.crops)):
         start = time.monotonic()
         loss = _epoch(network, optimiser, average, data, (fitted, depth_of), plan, epoch)
-        _agree(average)
+        processes.agree(average)
         averaged.load_state_dict(average)
         found = predict(averaged, features, held, depth_of, plan)
-        if _rank() == 0:
+        if processes.rank() == 0:
             line = {"epoch": epoch, "loss": round(loss, 5), "seconds": round(time.monotonic() - start)}
             line |= {"srcc": round(srcc(found, mos[held]), 4), "plcc": round(plcc(found, mos[held]), 4)}
             print(json.dumps(line), flush=True)
@@ -149,7 +147,7 @@ def train(network: DGIQAMobile, data: Data, plan: Plan, run: Path) -> None:
             (run / "checkpoint.part").replace(run / "checkpoint.pt")
     averaged.load_state_dict(average)
     raw = predict(averaged, features, held, depth_of, plan)
-    if _rank() == 0:
+    if processes.rank() == 0:
         torch.save(average, run / "weights.pt")
         pairs = {"raw": [round(float(r), 6) for r in raw], "mos": [round(float(m), 4) for m in mos[held]]}
         (run / "held_out.json").write_text(json.dumps(pairs))
@@ -168,14 +166,14 @@ def _epoch(
     fitted, depth_of = chosen_from
     start, losses = time.monotonic(), []
     order = np.random.default_rng((plan.seed, epoch)).permutation(fitted)
-    rng = np.random.default_rng((plan.seed, epoch, 1 + _rank()))  # crops: each process its own
-    torch.manual_seed(1000 * plan.seed + 10 * epoch + _rank())
+    rng = np.random.default_rng((plan.seed, epoch, 1 + processes.rank()))  # crops: each process its own
+    torch.manual_seed(1000 * plan.seed + 10 * epoch + processes.rank())
     steps = len(fitted) // plan.batch
     network.train()
     for step in range(steps):
         now = epoch * steps + step
         _set_rate(optimiser, now, steps * len(plan.crops))
-        chosen = order[step * plan.batch : (step + 1) * plan.batch][_rank() :: _ranks()]
+        chosen = order[step * plan.batch : (step + 1) * plan.batch][processes.rank() :: processes.ranks()]
         low, depth = _batch(data.features, chosen, depth_of, plan, plan.crops[epoch], rng)
         pairs = None
         if data.ladders is not None and epoch >= plan.pairs_from:
@@ -187,12 +185,12 @@ def _epoch(
             loss = loss + plan.rank_weight * _rank_loss(found[len(chosen) :], pairs[2], plan)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        _average_gradients(network)
+        processes.average_gradients(network)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         _move_average(average, network, min(plan.average, (1 + now) / (10 + now)))
         losses.append(loss.item())
-        if step % 50 == 0 and _rank() == 0:
+        if step % 50 == 0 and processes.rank() == 0:
             rate, recent = (step + 1) * plan.batch / (time.monotonic() - start), np.mean(losses[-50:])
             print(f"epoch {epoch} step {step}/{steps}  loss {recent:.4f}  {rate:.1f}/s", flush=True)
     return float(np.mean(losses))
@@ -205,15 +203,12 @@ def predict(
     """Scores of whole pictures ``chosen``, one by one, as they will be scored; processes share the work."""
     network.eval()
     scores = np.zeros(len(chosen), np.float32)
-    for place in range(_rank(), len(chosen), _ranks()):
+    for place in range(processes.rank(), len(chosen), processes.ranks()):
         i = chosen[place]
         low = torch.from_numpy(features.low[i, :1] * features.scale).permute(0, 3, 1, 2)
         depth = _depth(features, np.array([i]), depth_of, plan)[:, None]
         scores[place] = _score(network, low, torch.from_numpy(depth)).item()
-    shared = torch.from_numpy(scores)
-    if dist.is_initialized():
-        dist.all_reduce(shared)
-    return shared.numpy()
+    return processes.add_up(scores)
 
 
 def _score(network: DGIQAMobile, low: Tensor, depth: Tensor) -> Tensor:
@@ -245,7 +240,7 @@ def _pairs(data: Data, plan: Plan, crop: int, rng: np.random.Generator) -> tuple
     lows: list[list[np.ndarray]] = [[], []]
     depths: list[list[np.ndarray]] = [[], []]
     steps = []
-    for k in rng.integers(0, len(ladders.picture), max(1, plan.pairs // _ranks())):
+    for k in rng.integers(0, len(ladders.picture), max(1, plan.pairs // processes.ranks())):
         whose = (k + 1) % len(ladders.picture) if plan.depth == "shuffled" else k
         i, owner = ladders.picture[k], ladders.picture[whose]
         rungs = [
@@ -307,40 +302,6 @@ def _optimiser(network: DGIQAMobile, plan: Plan) -> torch.optim.Optimizer:
     for group in groups:
         group["peak"] = group["lr"]
     return torch.optim.AdamW(groups, weight_decay=plan.decay, fused=True)
-
-
-def _rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def _ranks() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def _wait() -> None:
-    if dist.is_initialized():
-        dist.barrier()
-
-
-def _average_gradients(network: DGIQAMobile) -> None:
-    """The mean of every process's gradients, in one message."""
-    if dist.is_initialized():
-        gradients = [p.grad for p in network.parameters() if p.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat)
-        flat /= dist.get_world_size()
-        means = torch.split(flat, [gradient.numel() for gradient in gradients])
-        for gradient, mean in zip(gradients, means, strict=True):
-            gradient.copy_(mean.view_as(gradient))
-
-
-def _agree(average: dict[str, Tensor]) -> None:
-    """Batch statistics differ between processes; the averaged network takes their mean."""
-    if dist.is_initialized():
-        for value in average.values():
-            if value.dtype.is_floating_point:
-                dist.all_reduce(value)
-                value.div_(dist.get_world_size())
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, step: int, total: int, warm: int = 200) -> None:
