@@ -88,7 +88,7 @@ def test_a_pickle_is_never_opened(tmp_path, name):
     suffix = path.suffix.lower()
     assert str(caught.value) == (
         f"{path}: {suffix} files hold pickled objects, which can run code, and are never loaded; "
-        f"convert it once with `dgiqa convert {path}`"
+        f"convert it once with `dgiqa convert NAME {path}`"
     )
     assert not sprung.exists()
 
