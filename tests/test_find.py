@@ -204,3 +204,16 @@ def test_it_is_lazy(album, monkeypatch):
     assert read == ["."]
     assert [item.path for item in itertools.islice(search, len(TOP))][-1] == "./sub/c.png"
     assert len(read) == 3  # the empty subfolder, and sub
+
+
+def test_overlapping_arguments_are_no_failure(tmp_path: Path) -> None:
+    """A folder and a pattern that matches the same folder: its pictures once, and no complaint."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.jpg").write_bytes(b"")
+    found = list(find([tmp_path / "sub", str(tmp_path / "su*")]))
+    assert [(item.path, item.error) for item in found] == [(str(tmp_path / "sub" / "a.jpg"), None)]
+
+
+def test_a_name_with_nul_is_a_clear_failure() -> None:
+    (found,) = find(["a\0b.jpg"])
+    assert str(found.error) == "'a\\x00b.jpg': no path has a NUL in it; check the list"
