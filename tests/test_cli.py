@@ -285,7 +285,7 @@ def test_demo_prints_the_ladder_and_keeps_its_pictures(tmp_path: Path, capsys: p
     scenes = {row["path"].split(".")[0].split("-")[0] for row in rows}
     assert len(rows) == len(scenes) * (1 + 3 * len(KINDS))
     for row in rows:
-        assert (tmp_path / "demo" / row["path"]).is_file()
+        assert (tmp_path / "demo" / "pictures" / row["path"]).is_file()
     quality = {row["path"]: float(row["quality"]) for row in rows}
     for scene in scenes:
         worst = np.mean([quality[f"{scene}-{kind}-5.png"] for kind in KINDS])

@@ -212,6 +212,13 @@ def test_calibration_keeps_the_order(knots, a, b) -> None:
     assert 0 <= curve.apply(low) <= curve.apply(high) <= 100
 
 
+def test_a_small_picture_is_said_to_be_enlarged(default: dgiqa.Scorer) -> None:
+    assert default.score(np.zeros((224, 300, 3), np.uint8)).notes == ()
+    assert default.score(np.zeros((223, 300, 3), np.uint8)).notes == (
+        "300×223 was enlarged to a short side of 448: so small a picture scores low",
+    )
+
+
 def test_extreme_shapes_score(default: dgiqa.Scorer) -> None:
     for shape in ((1, 1), (3, 500), (500, 3), (2000, 700)):
         assert 0 <= default.score(np.zeros((*shape, 3), np.uint8)).quality <= 100

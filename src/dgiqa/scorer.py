@@ -112,7 +112,8 @@ class Scorer:
     def _see(self, source: Source | Image, name: str | None = None) -> _Seen:
         image = source if isinstance(source, Image) else self._decode(source, name)
         views = make_views(image, self.card.recipe, self._depth)
-        return _Seen(image.name, image.width, image.height, image.notes, views)
+        notes = (*image.notes, *_small(image, self.card))
+        return _Seen(image.name, image.width, image.height, notes, views)
 
     def _decode(self, source: Source, name: str | None = None) -> Image:
         if isinstance(source, Found):
@@ -195,6 +196,14 @@ def _label(card: ModelCard, runtime: str | None) -> str:
     if not is_built_in(card):
         return f"{card.label}+{fingerprint(card.folder / card.file, weights)}"
     return card.label if card.weights[kind].sha256 else f"{card.label}+{fingerprint(weights)}"
+
+
+def _small(image: Image, card: ModelCard) -> tuple[str, ...]:
+    """A note on a picture of less than half the side that the network looks at: enlarging invents no detail."""
+    wanted = card.recipe.short_side
+    if 2 * min(image.width, image.height) >= wanted:
+        return ()
+    return (f"{image.width}×{image.height} was enlarged to a short side of {wanted}: so small a picture scores low",)
 
 
 def _run_together(network: Runtime, several: list[Views]) -> list[np.ndarray]:

@@ -64,7 +64,7 @@ def print_card(card: ModelCard) -> None:
     rows = [
         (
             f"{m.dataset}, {m.split}, n = {m.n}",
-            f"SRCC {m.srcc:.3f} [{m.srcc_low:.3f}, {m.srcc_high:.3f}], PLCC {m.plcc:.3f}  {m.note}",
+            f"SRCC {m.srcc:.3f} [{m.srcc_low:.3f}, {m.srcc_high:.3f}], PLCC {m.plcc:.3f}" + f"  {m.note}".rstrip(),
         )
         for m in card.measured
     ]

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sort",
         choices=("worst", "best", "path"),
         default="worst",
-        help="order of the table (default: worst first)",
+        help="order of the table (default: worst first); --out and --json keep the sources' order",
     )
     parser.add_argument("--runtime", choices=("onnx", "torch"), help="default: the first the model has weights for")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures a call (for GPUs; default 1)")
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         if writer:
             writer.whole = count == len(sources)
     if args.out and count == len(sources):
-        print(f"{args.out}: {count} rows, {count - failed} scored, {failed} failed", file=sys.stderr)
+        print(f"{args.out}: {count} row{'s' * (count != 1)}, {count - failed} scored, {failed} failed", file=sys.stderr)
     elif not args.out and not args.json:
         print_table(kept, args.sort)
     if count < len(sources):
