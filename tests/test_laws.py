@@ -78,6 +78,15 @@ def test_torch_and_onnx_agree_on_photographs(default: dgiqa.Scorer, photographs:
         assert abs(torch_scorer.score(path).raw - default.score(path).raw) <= TORCH_AGAINST_ONNX
 
 
+def test_torch_keeps_the_law_of_batch_and_workers(small: list[np.ndarray]) -> None:
+    pytest.importorskip("torch")
+    scorer = dgiqa.load(runtime="torch")
+    wanted = [scorer.score(pixels).raw for pixels in small]
+    for workers, batch in ((1, 4), (2, 1)):
+        found = [result.raw for result in scorer.score_all(small, workers=workers, batch=batch)]
+        assert max(abs(a - b) for a, b in zip(found, wanted, strict=True)) <= SAME_RUNTIME
+
+
 def test_golden_scores(default: dgiqa.Scorer, photographs: list[Path]) -> None:
     for path in photographs:
         if path.name in GOLDEN_SCORES:
