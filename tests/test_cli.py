@@ -16,6 +16,7 @@ import pytest
 
 import dgiqa
 from dgiqa.cli import main, make_parser
+from dgiqa.models import find_card
 from dgiqa.types import ROW_FIELDS
 
 FLAGS = {
@@ -271,6 +272,23 @@ def test_fetch_of_embedded_weights_names_their_files(capsys: pytest.CaptureFixtu
     assert main(["fetch", "default", "--offline"]) == 0
     names = [Path(line).name for line in capsys.readouterr().out.splitlines()]
     assert names == ["biq2021.onnx", "rendered.onnx"]
+
+
+def test_an_own_card_finds_the_depth_card_beside_it(folder: Path, tmp_path: Path, capsys) -> None:
+    """Its depth card is looked for beside it, from whatever folder the command runs."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for name in ("default", "depth_mobile.rendered"):
+        card = find_card(name)
+        text = (card.folder / card.file).read_text().replace('"depth_mobile.rendered"', '"rendered.toml"')
+        (mine / card.file).write_text(f'arch = "{card.arch}"\n' + text)
+        (mine / card.weights["onnx"].file).write_bytes((card.folder / card.weights["onnx"].file).read_bytes())
+    assert main(["fetch", str(mine / "biq2021.toml"), "--offline"]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(mine / "biq2021.onnx"), str(mine / "rendered.onnx")]
+    assert main(["score", str(folder / "a.png"), "--model", str(mine / "biq2021.toml"), "--json"]) == 0
+    label = json.loads(capsys.readouterr().out)["model"]
+    assert label.startswith("dgiqa_mobile.biq2021@1.0+")
+    assert "+depth_mobile.rendered@1.0+" in label
 
 
 def test_demo_prints_the_ladder_and_keeps_its_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

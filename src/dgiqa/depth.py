@@ -8,7 +8,7 @@ import numpy as np
 
 from dgiqa.cards import ModelCard
 from dgiqa.errors import UsageError
-from dgiqa.imaging.resize import fit_size, resize, resize_float
+from dgiqa.imaging.resize import fit, resize_float
 from dgiqa.models import find_card
 from dgiqa.runtimes import Runtime, open_runtime
 from dgiqa.types import Float32, UInt8, Views
@@ -23,7 +23,7 @@ class DepthEstimator:
 
     def __call__(self, pixels: UInt8) -> UInt8:
         height, width = pixels.shape[:2]
-        small = resize(pixels, *fit_size(width, height, self.card.recipe), self.card.recipe.kernel)
+        small = fit(pixels, self.card.recipe)
         nearness = resize_float(self._network.run(Views(small[None]))[0], width, height)
         low, high = float(nearness.min()), float(nearness.max())
         if high - low < 1e-6:  # a picture without any depth, such as one plain colour
@@ -32,14 +32,14 @@ class DepthEstimator:
         return stretched
 
 
-def open_depth(name: str | Path, runtime: str | None = None) -> DepthEstimator:
-    """The depth estimator whose card is ``name``, in ``runtime`` if it has weights for that, else in its own.
+def open_depth(name: str | Path | ModelCard, runtime: str | None = None) -> DepthEstimator:
+    """The depth estimator of that card or name, in ``runtime`` if it has weights for that, else in its own.
 
     Raises:
         UsageError: the card is of another kind.
         ModelNotFound, CardError, RuntimeMissing, WeightsError: each with the way out.
     """
-    card = find_card(name)
+    card = name if isinstance(name, ModelCard) else find_card(name)
     if card.kind != "depth":
         raise UsageError(f"{card.name} gives {card.kind}, not depth", hint="dgiqa models lists the depth models")
     return DepthEstimator(card, open_runtime(card, runtime if runtime in card.weights else None))

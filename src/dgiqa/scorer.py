@@ -9,11 +9,11 @@ A score is a function of the pixels and the model card: not of the batch, the or
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from dgiqa.errors import ImageError, UsageError, WeightsError
 from dgiqa.imaging import decode
 from dgiqa.imaging.find import Found
 from dgiqa.imaging.views import DepthMap, make_views
-from dgiqa.models import find_card
+from dgiqa.models import depth_card, find_card
 from dgiqa.runtimes import Runtime, open_runtime
 from dgiqa.stream import batched, in_order
 from dgiqa.types import Failure, Image, Result, Score, Views
@@ -31,6 +31,8 @@ from dgiqa.weights.fetch import is_built_in, locate
 from dgiqa.weights.files import fingerprint
 
 Source: TypeAlias = decode.Source | Found
+A = TypeVar("A")
+B = TypeVar("B")
 
 #: Pictures of more megapixels are refused, unless the caller says otherwise.
 MAX_MEGAPIXELS = 250.0
@@ -91,23 +93,19 @@ class Scorer:
         """What can't change any more: pictures in memory are decoded before their owner goes on."""
         if isinstance(source, (str, os.PathLike, bytes, Found)):
             return source
-        try:
-            return self._decode(source)
-        except ImageError as error:
-            return Failure(decode.name_of(source), error, self.model)
+        return self._attempt(self._decode, source)
 
     def _score_batch(self, sources: list[Source | Image | Failure]) -> list[Result]:
-        seen: list[_Seen | Failure] = []
-        for source in sources:
-            if isinstance(source, Failure):
-                seen.append(source)
-                continue
-            try:
-                seen.append(self._see(source))
-            except ImageError as error:
-                seen.append(Failure(_name(source), error, self.model))
+        seen = [s if isinstance(s, Failure) else self._attempt(self._see, s) for s in sources]
         raws = iter(_run_together(self._network, [item.views for item in seen if isinstance(item, _Seen)]))
         return [self._judge(item, next(raws)) if isinstance(item, _Seen) else item for item in seen]
+
+    def _attempt(self, step: Callable[[A], B], source: A) -> B | Failure:
+        """``step`` of a source; a picture's fault becomes its row."""
+        try:
+            return step(source)
+        except ImageError as error:
+            return Failure(_name(source), error, self.model)
 
     def _see(self, source: Source | Image, name: str | None = None) -> _Seen:
         image = source if isinstance(source, Image) else self._decode(source, name)
@@ -169,21 +167,14 @@ def load(
         raise UsageError(f"{card.name} estimates {card.kind}, it gives no score", hint="dgiqa models lists them")
     if not max_megapixels > 0:
         raise UsageError(f"max_megapixels = {max_megapixels}: nothing is that small", hint="give a positive number")
-    if depth and not card.recipe.depth:
+    own = depth_card(card)
+    if depth and not own:
         raise UsageError(f"{card.name} looks at no depth", hint="leave depth out")
     network, model = open_runtime(card, runtime), _label(card, runtime)
-    estimator = None
-    if card.recipe.depth:
-        own = _beside(card, card.recipe.depth)
-        estimator = open_depth(depth or own, runtime)
-        if (seen_by := _label(estimator.card, runtime)) != find_card(own).label:
-            model += f"+{seen_by}"
+    estimator = open_depth(depth or own, runtime) if own else None
+    if estimator and own and (seen_by := _label(estimator.card, runtime)) != own.label:
+        model += f"+{seen_by}"
     return Scorer(card, network, estimator, model=model, max_megapixels=max_megapixels)
-
-
-def _beside(card: ModelCard, depth: str) -> str | Path:
-    """A card of one's own names its depth card by a built-in's name, or by a file beside it."""
-    return card.folder / depth if depth.endswith(".toml") else depth
 
 
 def _label(card: ModelCard, runtime: str | None) -> str:
@@ -226,7 +217,8 @@ def _stack(several: list[Views]) -> Views:
     return Views(np.concatenate([views.color for views in several]), np.concatenate(depths) if depths else None)
 
 
-def _name(source: Source | Image) -> str:
+def _name(source: Any) -> str:
+    """How a row calls a source, decoded or not."""
     if isinstance(source, Found):
         return source.path
     return source.name if isinstance(source, Image) else decode.name_of(source)

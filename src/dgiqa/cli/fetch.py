@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from dgiqa.models import find_card
+from dgiqa.models import depth_card, find_card
 from dgiqa.weights.fetch import Progress, fetch
 
 
@@ -22,8 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     card = find_card(args.name)
-    cards = [card] + ([find_card(card.recipe.depth)] if card.recipe.depth else [])
-    for each in cards:
+    for each in filter(None, (card, depth_card(card))):
         for path in fetch(each, offline=args.offline, mirror=args.mirror, timeout=args.timeout, progress=_progress()):
             print(path)
     return 0

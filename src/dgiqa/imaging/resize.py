@@ -84,6 +84,11 @@ def fit_size(width: int, height: int, recipe: Recipe) -> tuple[int, int]:
     return (fitted, recipe.short_side) if width >= height else (recipe.short_side, fitted)
 
 
+def fit(pixels: UInt8, recipe: Recipe) -> UInt8:
+    """The picture at :func:`fit_size`, with the recipe's kernel; (H, W, 3) uint8 both."""
+    return resize(pixels, *fit_size(pixels.shape[1], pixels.shape[0], recipe), recipe.kernel)
+
+
 def _interpolate(source: UInt8 | Float32, width: int, height: int, taps: int) -> Iterator[tuple[slice, Float32]]:
     """Separable interpolation, some output rows at a time: first down the columns, then along the rows."""
     where_y, weight_y = _weights(source.shape[0], height, taps)

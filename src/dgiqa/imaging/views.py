@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dgiqa.cards import Recipe
-from dgiqa.imaging.resize import fit_size, resize
+from dgiqa.imaging.resize import fit, resize
 from dgiqa.types import Box, Image, UInt8, Views
 
 #: Depth of the whole picture: (H, W, 3) uint8 → (H, W) uint8, 0 farthest to 255 nearest.
@@ -36,8 +36,8 @@ def make_views(image: Image, recipe: Recipe, depth_map: DepthMap | None = None) 
     Raises:
         ValueError: ``depth_map`` returned something other than uint8 of the size it was given.
     """
-    width, height = fit_size(image.width, image.height, recipe)
-    pixels = resize(image.pixels, width, height, recipe.kernel)
+    pixels = fit(image.pixels, recipe)
+    height, width = pixels.shape[:2]
     boxes = make_boxes(width, height, recipe)
     if depth_map is None:
         return Views(_cut(pixels, boxes), None, boxes)

@@ -61,6 +61,18 @@ def find_card(name: str | Path) -> ModelCard:
     raise ModelNotFound(f"there is no model named {name!r}", hint=f"{suggestion}`dgiqa models` lists every model")
 
 
+def depth_card(card: ModelCard) -> ModelCard | None:
+    """The card of the depth network that ``card`` is fed by: a built-in's name, or a file beside ``card``.
+
+    Raises:
+        ModelNotFound, CardError: as :func:`find_card`.
+    """
+    depth = card.recipe.depth
+    if not depth:
+        return None
+    return find_card(card.folder / depth if depth.endswith(".toml") else depth)
+
+
 def build_network(card: ModelCard) -> nn.Module:
     """The card's network in torch, with the parameters that its initialisation gives (no weights read).
 

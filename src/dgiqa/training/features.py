@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from dgiqa.cards import Recipe
 from dgiqa.errors import UsageError
 from dgiqa.imaging.decode import decode
-from dgiqa.imaging.resize import fit_size, resize
+from dgiqa.imaging.resize import fit
 from dgiqa.imaging.views import DepthMap
 from dgiqa.models.dgiqa_mobile.mobilenet import MobileNetV2
 from dgiqa.runtimes.onnx import open_file
@@ -118,12 +118,7 @@ def compute_features(
 
 def picture(path: Path, recipe: Recipe) -> UInt8:
     """The picture as the recipe resizes it, (H, W, 3)."""
-    return resized(decode(path, background=recipe.background).pixels, recipe)
-
-
-def resized(pixels: UInt8, recipe: Recipe) -> UInt8:
-    """Any picture as the recipe resizes it."""
-    return resize(pixels, *fit_size(pixels.shape[1], pixels.shape[0], recipe), recipe.kernel)
+    return fit(decode(path, background=recipe.background).pixels, recipe)
 
 
 def cells(depth: UInt8) -> UInt8:

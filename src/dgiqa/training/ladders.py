@@ -17,9 +17,10 @@ from dgiqa.cards import Recipe
 from dgiqa.depth import as_metres
 from dgiqa.distortions import distort
 from dgiqa.imaging.decode import decode
+from dgiqa.imaging.resize import fit
 from dgiqa.imaging.views import DepthMap
 from dgiqa.models.dgiqa_mobile.mobilenet import MobileNetV2
-from dgiqa.training.features import CHANNELS, LowFeatures, cells, fill, open_array, resized
+from dgiqa.training.features import CHANNELS, LowFeatures, cells, fill, open_array
 from dgiqa.types import UInt8
 
 #: Share of each kind of fault.
@@ -68,7 +69,7 @@ def compute_ladders(
         pixels = decode(paths[picture[k]], background=recipe.background).pixels
         metres = as_metres(depth_map(pixels)) if kinds[k] == "haze" else None
         steps = [distort(pixels, str(kinds[k]), int(s), depth=metres, seed=k) for s in severity[k]]
-        seen = [resized(step, recipe) for step in steps]
+        seen = [fit(step, recipe) for step in steps]
         return features(seen), np.stack([cells(depth_map(pixels)) for pixels in seen])
 
     fill([low, depth], folder / "ladders.json", range(n), spoil)
