@@ -13,7 +13,7 @@ import pytest
 
 import dgiqa
 from dgiqa.depth import as_metres, open_depth
-from dgiqa.distortions import SEVERITIES, distort
+from dgiqa.distortions import SEVERITIES, distort, uses_depth
 from dgiqa.metrics.correlation import krcc
 
 #: Smallest mean tau over the photographs. 1 is perfect order, 0 chance.
@@ -30,7 +30,7 @@ def pictures(photographs: list[Path]) -> list[np.ndarray]:
 def test_score_falls_with_severity(kind: str, default: dgiqa.Scorer, pictures: list[np.ndarray]) -> None:
     taus, estimate = [], open_depth("depth_mobile.rendered")
     for pixels in pictures:
-        metres = as_metres(estimate(pixels)) if kind == "haze" else None
+        metres = as_metres(estimate(pixels)) if uses_depth(kind) else None
         ladder = [pixels, *(distort(pixels, kind, severity, depth=metres) for severity in SEVERITIES)]
         quality = [default.score(step).quality for step in ladder]
         taus.append(-krcc(range(len(ladder)), quality))

@@ -13,12 +13,14 @@ import numpy as np
 import PIL.Image
 
 from dgiqa.cli._output import RowFile, watch
-from dgiqa.distortions import KINDS, distort
+from dgiqa.distortions import distort
 from dgiqa.errors import UsageError
 from dgiqa.scenes import Scene, demo_scenes
 from dgiqa.scorer import Scorer, load
 from dgiqa.types import Score, UInt8
 
+#: The faults of the ladder, a few of the many kinds.
+KINDS = ("blur", "flare", "haze", "jpeg", "low_light", "motion", "noise")
 SEVERITIES = (1, 3, 5)
 
 

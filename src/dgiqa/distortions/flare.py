@@ -14,6 +14,9 @@ import numpy as np
 from dgiqa.distortions._light import to_linear, to_srgb
 from dgiqa.types import Float32, UInt8
 
+FAMILY = "lens"
+DEPTH = True
+
 #: Strength of the whole flare.
 STRENGTH = {1: 0.06, 2: 0.14, 3: 0.3, 4: 0.6, 5: 1.1}
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from dgiqa.distortions._light import to_linear, to_srgb
+from dgiqa.distortions._light import level_ground, to_linear, to_srgb
 from dgiqa.types import Float32, UInt8
+
+FAMILY = "medium"
+DEPTH = True
 
 #: Extinction a metre.
 BETA = {1: 0.006, 2: 0.015, 3: 0.035, 4: 0.08, 5: 0.18}
-
-#: Metres in the bottom and in the top row where no depth is given.
-RAMP = (4.0, 100.0)
 
 
 def apply(rgb: UInt8, severity: int, depth: Float32 | None, rng: np.random.Generator) -> UInt8:
@@ -33,11 +33,3 @@ def apply(rgb: UInt8, severity: int, depth: Float32 | None, rng: np.random.Gener
 def transmission(depth: Float32, severity: int) -> Float32:
     """The share of light that arrives from ``depth`` metres, 0 to 1."""
     return np.exp(-BETA[severity] * depth.astype(np.float64)).astype(np.float32)
-
-
-def level_ground(shape: tuple[int, ...]) -> Float32:
-    """(H, W) metres: the stated ramp."""
-    near, far = RAMP
-    rows = (np.arange(shape[0], dtype=np.float32) + 0.5) / shape[0]
-    inverse = 1 / far + (1 / near - 1 / far) * rows
-    return np.broadcast_to((1 / inverse)[:, None], (shape[0], shape[1])).astype(np.float32)

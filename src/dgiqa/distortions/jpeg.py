@@ -15,6 +15,9 @@ from PIL import Image as Pillow
 from dgiqa.distortions._light import scale
 from dgiqa.types import Float32, UInt8
 
+FAMILY = "compression"
+KADID = 10
+
 #: IJG quality in the reference picture.
 QUALITY = {1: 50, 2: 28, 3: 16, 4: 9, 5: 5}
 

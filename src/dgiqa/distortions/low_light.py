@@ -13,6 +13,8 @@ import numpy as np
 from dgiqa.distortions._light import grain, to_linear, to_srgb
 from dgiqa.types import Float32, UInt8
 
+FAMILY = "exposure"
+
 #: Stops of light lost, stops that gain gives back.
 STOPS = {1: (1.2, 0.4), 2: (2.2, 0.7), 3: (3.2, 1.0), 4: (4.3, 1.3), 5: (5.6, 1.7)}
 

@@ -13,6 +13,9 @@ import numpy as np
 from dgiqa.distortions._light import scale, shifted, to_linear, to_srgb
 from dgiqa.types import Float32, UInt8
 
+FAMILY = "blur"
+KADID = 3
+
 #: Length of the whole path, in pixels of the reference picture.
 LENGTH = {1: 4.0, 2: 8.0, 3: 15.0, 4: 26.0, 5: 42.0}
 

@@ -11,6 +11,9 @@ import numpy as np
 from dgiqa.distortions._light import grain
 from dgiqa.types import Float32, UInt8
 
+FAMILY = "noise"
+KADID = 11
+
 #: Standard deviation, of values 0 to 255.
 SIGMA = {1: 6.0, 2: 12.0, 3: 22.0, 4: 36.0, 5: 56.0}
 
