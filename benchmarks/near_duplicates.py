@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from dgiqa.datasets import read_split
 from dgiqa.imaging.decode import decode
 from dgiqa.imaging.resize import resize
-from dgiqa.models.dgiqa_mobile.mobilenet import ConvReLU6, MobileNetV2, load_imagenet
+from dgiqa.models.depth_mobile.mobilenet import ConvReLU6, MobileNetV2, load_imagenet
 from dgiqa.runtimes.onnx import OnnxNetwork, open_file
 from dgiqa.stream import in_order
 from dgiqa.types import Views

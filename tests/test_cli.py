@@ -20,8 +20,14 @@ from dgiqa.models import find_card
 from dgiqa.types import ROW_FIELDS
 
 FLAGS = {
+    "calibrate": {
+        "--folds", "--lower-is-better", "--on", "--out", "--root", "--seed", "--split", "--test-share", "--workers",
+    },
     "convert": {"--out"},
     "demo": {"--model", "--out"},
+    "distort": {
+        "--depth", "--format", "--kinds", "--max-megapixels", "--out", "--seed", "--severities", "--workers",
+    },
     "fetch": {"--mirror", "--offline", "--timeout"},
     "models": {"--json"},
     "score": {
@@ -65,7 +71,7 @@ def test_public_names_are_frozen() -> None:
 
 
 def test_columns_are_frozen() -> None:
-    assert ROW_FIELDS == ("path", "status", "quality", "raw", "model", "width", "height", "error")
+    assert ROW_FIELDS == ("path", "status", "quality", "low", "high", "raw", "model", "width", "height", "error")
 
 
 def test_json_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -292,7 +298,7 @@ def test_an_own_card_finds_the_depth_card_beside_it(folder: Path, tmp_path: Path
 
 
 def test_demo_prints_the_ladder_and_keeps_its_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from dgiqa.distortions import KINDS
+    from dgiqa.cli.demo import KINDS
 
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
     out = capsys.readouterr().out

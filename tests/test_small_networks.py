@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from dgiqa.models import build_network, find_card  # noqa: E402
-from dgiqa.models.dgiqa_mobile.mobilenet import MobileNetV2, load_imagenet  # noqa: E402
+from dgiqa.models.depth_mobile.mobilenet import MobileNetV2, load_imagenet  # noqa: E402
 from formula import filled  # noqa: E402
 
 CARDS = ("dgiqa_mobile.biq2021", "depth_mobile.rendered")
@@ -77,7 +77,7 @@ def test_imagenet_weights_go_in_by_forward_order() -> None:
 
 def test_stride_two_pads_as_tensorflow_does() -> None:
     """'same' on even sides: nothing before, one pixel after."""
-    from dgiqa.models.dgiqa_mobile.mobilenet import ConvReLU6
+    from dgiqa.models.depth_mobile.mobilenet import ConvReLU6
 
     layer = ConvReLU6(1, 1, 3, stride=2, linear=True)
     with torch.no_grad():

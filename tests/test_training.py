@@ -1,159 +1,430 @@
-"""Training: a run that was stopped goes on to the same weights; held-out pictures stay out; controls differ."""
+"""Training end to end: it learns, a killed run goes on to the same weights, processes and parts change nothing, and
+it ends in a card that scores. What leaves the repository of weights is refused when it differs."""
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from dgiqa.calibration import fit_calibration  # noqa: E402
-from dgiqa.datasets import read_split  # noqa: E402
+import dgiqa  # noqa: E402
+from dgiqa.cards import Calibration, read_card  # noqa: E402
+from dgiqa.cli import main  # noqa: E402
 from dgiqa.errors import UsageError, WeightsError  # noqa: E402
 from dgiqa.export.onnx import export  # noqa: E402
+from dgiqa.metrics.correlation import srcc  # noqa: E402
 from dgiqa.models import build_network, find_card  # noqa: E402
-from dgiqa.models.dgiqa_mobile.network import DGIQAMobile  # noqa: E402
-from dgiqa.training import mobile  # noqa: E402
+from dgiqa.training import loop, start  # noqa: E402
 from dgiqa.training.depth import invariant_loss  # noqa: E402
-from dgiqa.training.features import cells, compute_features, picture  # noqa: E402
-from dgiqa.training.ladders import compute_ladders  # noqa: E402
+from dgiqa.training.optimiser import Scales, make_optimiser, move_average, set_rate, set_training  # noqa: E402
+from dgiqa.training.publish import publish, replace_table  # noqa: E402
+from dgiqa.training.recipe import Train  # noqa: E402
+from dgiqa.training.validation import predict  # noqa: E402
+from tolerances import TORCH_AGAINST_ONNX  # noqa: E402
+from training_case import RECIPE, Tiny, plan_of, run_of, write_set  # noqa: E402
 
-PLAN = mobile.Plan(crops=(64, 96), batch=4, pairs=2, pairs_from=1)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set in BIQ2021's shape: 40 pictures that fade from sharp to noise, with MOS."""
-    root = tmp_path_factory.mktemp("biq2021")
-    (root / "Images").mkdir()
-    rng = np.random.default_rng(0)
-    lines = []
-    for i in range(40):
-        flat = np.full((128, 128, 3), 40 + 4 * i)
-        pixels = np.clip(flat + rng.normal(0, 1 + 1.5 * i, flat.shape), 0, 255).astype(np.uint8)
-        suffix = "JPG" if i == 7 else "jpg"  # the published lists and files differ in case
-        PIL.Image.fromarray(pixels).save(root / "Images" / f"ss0{1 + i % 3} ({i}).{suffix}", "JPEG")
-        lines.append(f"ss0{1 + i % 3} ({i}).jpg,{0.95 - 0.02 * i:.2f}")
-    text = "\n".join(["Image Name,MOS", *lines]) + "\n"
-    (root / "Train (Images and MOS).csv").write_text(text)
-    (root / "Test (Images and MOS).csv").write_text(text)
-    return root
+HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def trained_on(data: Path, tmp_path_factory: pytest.TempPathFactory) -> mobile.Data:
-    """Features and ladders of those pictures, with a ramp for depth."""
-    split = read_split("biq2021", "train", data)
-    inputs = (start().color_trunk.eval(), mobile.RECIPE, ramp, tmp_path_factory.mktemp("features"))
-    features = compute_features(split.paths, *inputs)
-    return mobile.Data(features, split.mos, compute_ladders(split.paths, np.arange(3), *inputs))
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_set(tmp_path_factory.mktemp("biq2021"))
 
 
-def ramp(pixels: np.ndarray) -> np.ndarray:
-    height, width = pixels.shape[:2]
-    return np.repeat((np.arange(height) * (255 / height)).astype(np.uint8)[:, None], width, 1)
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
 
 
-def start() -> DGIQAMobile:
-    torch.manual_seed(0)
-    return DGIQAMobile()
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "build_network", lambda card: Tiny())
 
 
-def test_splits_are_read(data: Path) -> None:
-    split = read_split("biq2021", "test", data)
-    assert len(split) == 40
-    assert split.subsets[:4] == ("ss01", "ss02", "ss03", "ss01")
-    assert split.mos[:2].tolist() == pytest.approx([0.95, 0.93])
-    assert split.paths[7].suffix == ".JPG"
+def state_of(out: Path) -> dict:
+    return torch.load(out / "checkpoint.pt", weights_only=True)
 
 
-def test_missing_files_are_named(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such data set; known: biq2021"):
-        read_split("koniq", "train", data)
-    with pytest.raises(UsageError, match=r"Train \(Images and MOS\).csv is missing; bring the data set from"):
-        read_split("biq2021", "train", tmp_path)
-    (tmp_path / "Train (Images and MOS).csv").write_text("Image Name,MOS\nnone.jpg,0.5\n")
-    with pytest.raises(UsageError, match=r"1 of 1 pictures are missing, first .*none\.jpg"):
-        read_split("biq2021", "train", tmp_path)
+def same(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
 
 
-def test_held_out_pictures_are_never_fitted() -> None:
-    fitted, held = mobile.held_out(10_000)
-    assert len(held) == 1000
-    assert sorted([*fitted, *held]) == list(range(10_000))
-    assert np.array_equal(held, mobile.held_out(10_000)[1])
+def lines_of(out: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(trained_on: mobile.Data, tmp_path: Path, monkeypatch) -> None:
-    mobile.train(start(), trained_on, PLAN, tmp_path / "whole")
-    saved = torch.save
+def child(
+    folder: Path, out: Path, root: Path, cache: Path, kind: str, *settings: str, **extra: str
+) -> subprocess.Popen:
+    command = [sys.executable, str(HERE / "training_case.py"), *map(str, (folder, out, root, cache)), kind, *settings]
+    return subprocess.Popen(command, env=os.environ | extra, stderr=subprocess.DEVNULL)
 
-    def stop_after_first_epoch(state, path):
-        saved(state, path)
-        if str(path).endswith("checkpoint.part"):
-            Path(path).replace(tmp_path / "parts" / "checkpoint.pt")
-            raise KeyboardInterrupt
 
-    monkeypatch.setattr(torch, "save", stop_after_first_epoch)
-    with pytest.raises(KeyboardInterrupt):
-        mobile.train(start(), trained_on, PLAN, tmp_path / "parts")
-    monkeypatch.setattr(torch, "save", saved)
-    mobile.train(start(), trained_on, PLAN, tmp_path / "parts")
-    whole, parts = (torch.load(tmp_path / run / "weights.pt", weights_only=True) for run in ("whole", "parts"))
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
-    first = start().state_dict()
-    assert not torch.equal(first["score.weight"], whole["score.weight"])
-    frozen = [name for name in whole if name.startswith("color_trunk.blocks.0.")]
+def test_a_killed_run_goes_on_to_the_same_weights(root: Path, cache: Path, tmp_path: Path) -> None:
+    """The whole network, frozen parts, ladders, moving average and all: to the last bit, and the same log."""
+    settings = ("train.steps=7", "train.accumulate=2", "data.0.validation.share=0.1")
+    plan = plan_of(tmp_path, *settings)
+    loop.fit(run_of(plan, tmp_path / "whole", root, cache))
+    process = child(tmp_path, tmp_path / "parts", root, cache, "real", *settings)
+    log = tmp_path / "parts" / "log.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (log.exists() and '"step": 3, "epoch"' in log.read_text()):
+        assert process.poll() is None, "the child ended by itself"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = state_of(tmp_path / "parts")["step"]
+    assert done in (2, 3)
+    with log.open("a") as stream:
+        stream.write('{"step": 9, "lo')  # what a kill can leave
+    loop.fit(run_of(plan, tmp_path / "parts", root, cache))
+    whole, parts = state_of(tmp_path / "whole"), state_of(tmp_path / "parts")
+    assert whole["step"] == 7
+    assert [key for key in whole if not same(whole[key], parts[key])] == []
+    assert lines_of(tmp_path / "whole") == lines_of(tmp_path / "parts")
+    frozen = [name for name in whole["network"] if name.startswith("color_trunk.stem.")]
+    first = start.start_network(plan).state_dict()
     assert frozen
-    assert all(torch.equal(first[name], whole[name]) for name in frozen)
+    assert all(torch.equal(first[name], whole["network"][name]) for name in frozen)
+    moved = [name for name in first if not torch.equal(first[name], whole["network"][name])]
+    assert len(moved) > len(first) / 2
 
 
-def test_predictions_are_the_scores_of_the_whole_network(trained_on: mobile.Data, data: Path) -> None:
-    """Cached int8 features against the network from pixels: what training sees is what scoring gives."""
-    network = start().eval()
-    found = mobile.predict(network, trained_on.features, np.arange(4), None, PLAN)
-    split = read_split("biq2021", "train", data)
-    for i in range(4):
-        color = picture(split.paths[i], mobile.RECIPE)
-        with torch.no_grad():
-            wanted = network(torch.tensor(color)[None], torch.tensor(ramp(color))[None]).item()
-        assert found[i] == pytest.approx(wanted, abs=2e-3)
+@pytest.mark.usefixtures("tiny")
+def test_every_stop_leads_to_the_same_weights(root: Path, cache: Path, tmp_path: Path, monkeypatch) -> None:
+    """Stopped in the middle of any step, between checkpoints too."""
+    plan = plan_of(tmp_path, "model.freeze=[]")
+    loop.fit(run_of(plan, tmp_path / "whole", root, cache))
+    taken = loop.take_step
+    for stop in range(6):
+        out = tmp_path / f"stop{stop}"
+
+        def stopping(run, step, batches, stop=stop):
+            losses = taken(run, step, batches)
+            if step == stop:
+                raise KeyboardInterrupt
+            return losses
+
+        monkeypatch.setattr(loop, "take_step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            loop.fit(run_of(plan, out, root, cache))
+        monkeypatch.setattr(loop, "take_step", taken)
+        loop.fit(run_of(plan, out, root, cache))
+        assert same(state_of(out), state_of(tmp_path / "whole"))
 
 
-def test_controls_replace_depth_alone(trained_on: mobile.Data) -> None:
-    chosen = np.arange(5)
-    assert np.all(mobile._depth(trained_on.features, chosen, None, mobile.Plan(depth="constant")) == 0)
-    rows = mobile._depth_rows(40, mobile.Plan(depth="shuffled"))
-    assert rows is not None
-    assert sorted(rows) == list(range(40))
-    assert mobile._depth_rows(40, mobile.Plan()) is None
-
-
-def test_pairs_are_one_picture_in_rising_severity(trained_on: mobile.Data) -> None:
-    low, depth, steps = mobile._pairs(trained_on, PLAN, 64, np.random.default_rng(0))
-    assert low.shape == (4, 24, 16, 16)
-    assert depth.shape == (4, 1, 16, 16)
-    assert torch.equal(depth[:2], depth[2:])  # one place of one picture
-    assert not torch.equal(low[:2], low[2:])
-    assert all(1 <= step <= 5 for step in steps.tolist())
-
-
-def test_rank_loss_wants_the_worse_below() -> None:
-    plan, steps = mobile.Plan(margin=0.05), torch.tensor([2.0])
-    right, close, wrong = (
-        mobile._rank_loss(torch.tensor(pair), steps, plan).item() for pair in ([0.7, 0.5], [0.55, 0.5], [0.5, 0.7])
+@pytest.mark.usefixtures("tiny")
+def test_another_recipe_does_not_go_on_with_a_run(root: Path, cache: Path, tmp_path: Path) -> None:
+    loop.fit(run_of(plan_of(tmp_path, "model.freeze=[]", "train.steps=1"), tmp_path / "out", root, cache))
+    with pytest.raises(UsageError) as error:
+        run_of(plan_of(tmp_path, "model.freeze=[]", "train.steps=1", "loss.plcc=0.7"), tmp_path / "out", root, cache)
+    assert str(error.value) == (
+        f"{tmp_path / 'out'} holds another run: loss.plcc was 0.1, now it is 0.7; choose another --out, or put the "
+        "setting back to go on with that run"
     )
-    assert right == 0
-    assert close == pytest.approx(0.05)
-    assert wrong == pytest.approx(0.3)
+    (tmp_path / "out" / "checkpoint.pt").write_bytes(b"PK\3\4 cut short")
+    with pytest.raises(UsageError, match=r"checkpoint\.pt: can't be read .*; delete it to start the run anew"):
+        run_of(plan_of(tmp_path, "model.freeze=[]", "train.steps=1"), tmp_path / "out", root, cache)
 
 
-def test_cells_are_means() -> None:
-    depth = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    assert cells(depth).tolist() == [[14, 18], [46, 50]]  # 13.5, 17.5, 45.5, 49.5 rounded to even
+@pytest.mark.usefixtures("tiny")
+def test_it_learns(root: Path, cache: Path, tmp_path: Path) -> None:
+    settings = ("model.freeze=[]", "train.steps=150", "train.batch=8", "train.rate=0.02", "train.rates={}")
+    more = ("train.ema=0.9", "train.validate=75", "train.warmup=5", "ladders.pairs=0", "loss.ladder=0", "train.log=25")
+    run = run_of(plan_of(tmp_path, *settings, *more), tmp_path / "out", root, cache)
+    held = run.sets[0].held
+    before = srcc(predict(run.averaged, run.batches, held, run.device)[:, 0], held.mos)
+    loop.fit(run)
+    scores = predict(run.averaged, run.batches, held, run.device)
+    after = srcc(scores[:, 0], held.mos)
+    assert after > 0.9 > before
+    log = lines_of(tmp_path / "out")
+    losses = [line["loss"] for line in log if "loss" in line]
+    assert losses[-1] < losses[0] / 2
+    validations = [line for line in log if "validation" in line]
+    assert [line["step"] for line in validations] == [75, 150]
+    assert validations[-1]["srcc"] == pytest.approx(after, abs=1e-6)
+    error = np.abs(scores[:, 0] - held.mos).mean()
+    assert error / 4 < scores[:, 1].mean() < 4 * error  # the spread is of the errors' size
+
+
+def _losses(out: Path) -> list[float]:
+    return [line["loss"] for line in lines_of(out) if "loss" in line]
+
+
+def test_two_processes_train_as_one(root: Path, cache: Path, tmp_path: Path, monkeypatch) -> None:
+    settings = ("model.freeze=[]", "train.workers=1", "train.flip=false")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    two = [
+        child(tmp_path, tmp_path / "two", root, cache, "tiny", *settings, RANK=r, LOCAL_RANK=r, **place) for r in "01"
+    ]
+    monkeypatch.setattr(start, "build_network", lambda card: Tiny())
+    loop.fit(run_of(plan_of(tmp_path, *settings), tmp_path / "one", root, cache))
+    assert [process.wait(timeout=60) for process in two] == [0, 0]
+    one, both = state_of(tmp_path / "one"), state_of(tmp_path / "two")
+    assert _losses(tmp_path / "one") == pytest.approx(_losses(tmp_path / "two"), abs=1e-5)
+    for name, value in one["network"].items():
+        assert torch.allclose(value, both["network"][name], atol=1e-5), name
+
+
+@pytest.mark.usefixtures("tiny")
+def test_parts_of_a_batch_add_up_to_the_batch(root: Path, cache: Path, tmp_path: Path) -> None:
+    """For losses that compare no pictures, accumulation is the whole batch."""
+    settings = ("model.freeze=[]", "loss.plcc=0", "loss.ladder=0", "ladders.pairs=0")
+    loop.fit(run_of(plan_of(tmp_path, *settings), tmp_path / "one", root, cache))
+    loop.fit(run_of(plan_of(tmp_path, *settings, "train.accumulate=2"), tmp_path / "two", root, cache))
+    assert _losses(tmp_path / "one") == pytest.approx(_losses(tmp_path / "two"), abs=1e-5)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_each_set_has_its_own_scale(root: Path, cache: Path, tmp_path: Path) -> None:
+    """The second set rates the same pictures on a tighter, higher scale; the network stays on the first one's."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "Images").symlink_to(root / "Images")
+    rows = (root / "Train (Images and MOS).csv").read_text().splitlines()
+    moved = [f"{name},{0.55 + 0.4 * float(mos):.4f}" for name, _, mos in (row.partition(",") for row in rows[1:])]
+    (other / "Train (Images and MOS).csv").write_text("\n".join([rows[0], *moved]) + "\n")
+    text = RECIPE + '\n[[data]]\ndataset = "biq2021"\nname = "tight"\n'
+    settings = ("model.freeze=[]", "train.steps=250", "train.batch=16", "train.rate=0.03", "train.rates={}")
+    more = ("loss.plcc=0", "loss.ladder=0", "ladders.pairs=0", "train.ema=0.9", "train.validate=250")
+    plan = plan_of(tmp_path, *settings, *more, text=text)
+    run = loop.prepare(
+        plan, tmp_path / "out", torch.device("cpu"), roots={"biq2021": root, "tight": other}, cache=cache, keep=True
+    )
+    loop.fit(run)
+    gains, offsets = run.scales.gains().tolist(), run.scales.offsets().tolist()
+    assert (gains[0], offsets[0]) == (1, 0)
+    assert gains[1] == pytest.approx(0.4, abs=0.15)
+    assert offsets[1] == pytest.approx(0.55, abs=0.1)
+    held = run.sets[0].held
+    raw = predict(run.averaged, run.batches, held, run.device)[:, 0]
+    assert np.abs(raw - held.mos).mean() < 0.1
+
+
+@pytest.fixture(scope="module")
+def finished(root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run by the command line, to its card."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "small.toml").write_text(RECIPE)
+    settings = ["train.steps=3", "train.select=best", "data.0.validation.share=0.8", 'card.summary="Small"']
+    where = ["--data", f"biq2021={root}", "--out", str(folder / "run"), "--cache", str(cache), "--keep-pictures"]
+    flags = [flag for setting in settings for flag in ("--set", setting)]
+    assert main(["train", str(folder / "small.toml"), *where, *flags]) == 0
+    return folder / "run" / "small.toml"
+
+
+def test_a_run_ends_in_a_card_that_scores(finished: Path, root: Path) -> None:
+    card = read_card(finished)
+    assert (card.arch, card.kind, card.summary, card.recipe.short_side) == ("dgiqa_mobile", "quality", "Small", 96)
+    assert card.training.data.startswith("biq2021: 10 pictures, 40 others held out; the weights of step 3, of 3: the")
+    assert card.training.command.startswith("dgiqa train small.toml --data biq2021=DIR --set train.steps=3 ")
+    assert str(root) not in finished.read_text()
+    assert card.network.parameters == sum(p.numel() for p in build_network(card).parameters())
+    assert card.calibration.fitted_on == "biq2021, 40 pictures that were held out of training"
+    assert card.interval is not None
+    assert (card.measured[0].n, card.measured[0].dataset) == (40, "biq2021")
+    rows = json.loads((finished.parent / "held_out.json").read_text())
+    scorer = dgiqa.load(finished)
+    for i in range(3):
+        score = scorer.score(root / "Images" / rows["path"][i])
+        assert score.raw == pytest.approx(rows["raw"][i], abs=TORCH_AGAINST_ONNX)
+        assert score.spread == pytest.approx(rows["spread"][i], abs=TORCH_AGAINST_ONNX)
+        assert score.low <= score.quality <= score.high
+    assert srcc(rows["raw"], rows["mos"]) == pytest.approx(card.measured[0].srcc, abs=1e-4)
+
+
+def test_the_same_command_again_changes_nothing(finished: Path, root: Path, cache: Path, tmp_path: Path) -> None:
+    """A run that is over is only exported anew; the best weights are those of its best validation."""
+    lines = [line for line in lines_of(finished.parent) if "validation" in line]
+    best = torch.load(finished.parent / "best.pt", weights_only=True)
+    assert best["srcc"] == max(line["srcc"] for line in lines)
+    assert {line["step"] for line in lines} == {3}
+    run = run_of(
+        plan_of(tmp_path, "train.steps=3", "train.select=best", "data.0.validation.share=0.8"),
+        finished.parent,
+        root,
+        cache,
+    )
+    assert run.checkpoints.step == run.batches.total == 3
+    assert list(run.batches.ahead(run.checkpoints.step)) == []
+
+
+def test_published_weights_come_with_their_tables(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "dgiqa_mobile"
+    folder.mkdir()
+    text = finished.read_text().replace("small.onnx", "built_in.onnx")
+    text = replace_table(text.replace('arch = "dgiqa_mobile"\n', ""), "calibration", Calibration())
+    (folder / "built_in.toml").write_text(replace_table(text, "interval", None) + "\n[settings]\nhidden = 7\n")
+    done = publish(read_card(folder / "built_in.toml"), finished)
+    assert done.startswith(f"{folder / 'built_in.onnx'}: ")
+    card, draft = read_card(folder / "built_in.toml"), read_card(finished)
+    for table in ("network", "recipe", "settings", "calibration", "interval", "measured", "training"):
+        assert getattr(card, table) == getattr(draft, table), table
+    assert card.weights["onnx"].sha256 == draft.weights["onnx"].sha256
+    assert (folder / "built_in.onnx").read_bytes() == finished.with_suffix(".onnx").read_bytes()
+    with pytest.raises(UsageError, match="is of dgiqa_mobile, depth_mobile.rendered of depth_mobile"):
+        publish(find_card("depth_mobile.rendered"), finished)
+
+
+def test_the_command_line_says_what_is_wrong(root: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "small.toml").write_text(RECIPE)
+    recipe, out = str(tmp_path / "small.toml"), str(tmp_path / "out")
+    wrong = {
+        ("--data", "biq2021"): "--data biq2021: not of the form NAME=DIR; such as --data biq2021=BIQ2021",
+        ("--data", "biq2021=/no/such"): "--data biq2021=/no/such: there is no folder /no/such",
+        ("--set", "train.epoch=1"): "small.toml: train: epoch: unknown key",
+        (): "where is the data set biq2021?; say --data biq2021=FOLDER",
+        ("--data", f"biq2021={root}", "--set", "model.freeze=[x]"): "model.freeze: expected a list, found '[x]'",
+        ("--data", f"biq2021={root}", "--set", 'model.freeze=["x"]'): "no parameter's name starts with 'x'",
+        ("--data", f"biq2021={root}", "--set", "train.rates={x=1}"): "no trained parameter's name starts with 'x'",
+        ("--data", f"biq2021={root}", "--set", "model.initial=no.pth"): "no.pth: can't be read",
+        ("--data", f"biq2021={root}", "--set", "model.trunks.x=a.pth"): "trunks.x: the network has no such part; its",
+    }
+    for flags, message in wrong.items():
+        assert main(["train", recipe, "--out", out, *flags]) == 2
+        error = capsys.readouterr().err
+        assert message in error, error
+        assert error.startswith("dgiqa: ")
+
+
+def test_torch_is_asked_for(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("dgiqa.cli.train.find_spec", lambda name: None)
+    assert main(["train", "x.toml", "--out", "y"]) == 2
+    assert capsys.readouterr().err == (
+        "dgiqa: training needs PyTorch, which is not installed; pip install 'dgiqa[torch]'\n"
+    )
+
+
+@pytest.mark.usefixtures("tiny")
+def test_first_weights_come_from_a_file_or_a_part_of_one(root: Path, cache: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    torch.manual_seed(5)
+    given = Tiny().state_dict()
+    save_file(given, tmp_path / "all.safetensors")
+    torch.save({"state_dict": {k.removeprefix("color_trunk."): v for k, v in given.items()}}, tmp_path / "part.pth")
+    plan = plan_of(tmp_path, "model.freeze=[]", f"model.initial={tmp_path / 'all.safetensors'}")
+    assert same(dict(start.start_network(plan).state_dict()), dict(given))
+    plan = plan_of(tmp_path, "model.freeze=[]", "model.trunks.color_trunk=part.pth")  # beside the recipe
+    found, blank = start.start_network(plan).state_dict(), plan_of(tmp_path, "model.freeze=[]")
+    assert torch.equal(found["color_trunk.weight"], given["color_trunk.weight"])
+    assert torch.equal(found["head.weight"], start.start_network(blank).state_dict()["head.weight"])
+    torch.save({"other": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"other\.pth: 0 of the 6 tensors of Tiny are in it"):
+        start.start_network(plan_of(tmp_path, "model.freeze=[]", f"model.initial={tmp_path / 'other.pth'}"))
+
+
+def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
+    import pickle
+
+    class Code:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (print, ("run",))
+
+    (tmp_path / "code.pth").write_bytes(pickle.dumps({"weight": Code()}))
+    with pytest.raises(WeightsError, match=r"code\.pth: can't be read"):
+        start._unpickle(tmp_path / "code.pth")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_networks_get_their_statistics_before_the_first_step(root: Path, cache: Path, tmp_path, monkeypatch) -> None:
+    seen = []
+
+    def fit_statistics(self, batches) -> None:
+        seen.extend((color.shape, depth.shape, color.dtype) for color, depth in batches)
+
+    monkeypatch.setattr(Tiny, "fit_statistics", fit_statistics, raising=False)
+    plan = plan_of(tmp_path, "model.freeze=[]", "train.statistics=5", "train.steps=1")
+    loop.fit(run_of(plan, tmp_path / "out", root, cache))
+    assert seen == [((1, 96, 96, 3), (1, 96, 96), torch.uint8)] * 5
+    run_of(plan, tmp_path / "out", root, cache)
+    assert len(seen) == 5  # a run that goes on has them in its checkpoint
+
+
+def test_rates_go_by_part_and_by_layer() -> None:
+    network = Tiny()
+    plan = Train(rate=1e-3, rates={"color": 1e-4, "color_trunk.bias": 0.0}, layer_decay=0.5)
+    optimiser = make_optimiser(network, Scales(2), plan)
+    names = {id(p): name for name, p in network.named_parameters()}
+    rates = {names.get(id(p), "scales"): group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    assert rates == pytest.approx(
+        {
+            "color_trunk.weight": 5e-5,
+            "color_trunk.bias": 0.0,
+            "depth_trunk.weight": 5e-4,
+            "depth_trunk.bias": 5e-4,
+            "head.weight": 1e-3,
+            "head.bias": 1e-3,
+            "scales": 1e-3,
+        }
+    )
+    decayed = {names[id(p)] for group in optimiser.param_groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == {"color_trunk.weight", "depth_trunk.weight", "head.weight"}
+
+
+def test_the_rate_rises_and_falls_as_a_cosine() -> None:
+    plan = Train(rate=1.0, warmup=10, floor=0.1)
+    optimiser = make_optimiser(Tiny(), Scales(1), plan)
+    shares = [set_rate(optimiser, step, 110, plan) for step in range(110)]
+    assert shares[:3] == pytest.approx([1 / 11, 2 / 11, 3 / 11])
+    assert shares[10] == 1
+    assert shares[60] == pytest.approx(0.55)  # half way down
+    assert 0.1 < shares[109] < 0.101
+    assert np.argmax(shares) == 10
+    assert all(group["lr"] == shares[109] * group["peak"] for group in optimiser.param_groups)
+
+
+def test_the_average_follows_the_weights() -> None:
+    network, averaged = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
+    with torch.no_grad():
+        network.weight.fill_(3.0)
+        network.num_batches_tracked.fill_(7)
+    move_average(averaged, network, 0.75, step=10_000)
+    assert averaged.weight.tolist() == [1.5, 1.5]
+    assert averaged.num_batches_tracked.item() == 7
+    move_average(averaged, network, 0.0, step=0)
+    assert averaged.weight.tolist() == [3, 3]
+
+
+def test_frozen_batch_norm_stays_still() -> None:
+    network = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2))
+    network[0].requires_grad_(False)
+    set_training(network)
+    network(torch.randn(8, 2) + 5)
+    assert network[0].running_mean.tolist() == [0, 0]
+    assert network[1].running_mean.abs().sum() > 0
+
+
+def test_a_broken_picture_is_named(root: Path, tmp_path: Path, capsys) -> None:
+    broken = write_set(tmp_path / "set", 6)
+    for path in (broken / "Images").iterdir():
+        path.write_bytes(path.read_bytes()[:200])
+    (tmp_path / "small.toml").write_text(RECIPE)
+    assert (
+        main(["train", str(tmp_path / "small.toml"), "--out", str(tmp_path / "o"), "--data", f"biq2021={broken}"]) == 2
+    )
+    assert "a picture of the data can't be read: " in capsys.readouterr().err
 
 
 def test_depth_loss_ignores_scale_and_shift() -> None:
@@ -161,20 +432,6 @@ def test_depth_loss_ignores_scale_and_shift() -> None:
     wanted = torch.rand((2, 16, 16), generator=generator)
     assert invariant_loss(3 * wanted + 5, wanted).item() == pytest.approx(0, abs=1e-5)
     assert invariant_loss(-wanted, wanted).item() > 1
-
-
-def test_calibration_follows_the_ratings() -> None:
-    rng = np.random.default_rng(0)
-    raw = rng.uniform(0.2, 0.8, 2000)
-    curve = fit_calibration(raw, raw**2 + rng.normal(0, 0.05, 2000))
-    assert (curve.raw[0], curve.raw[-1], curve.quality[0], curve.quality[-1]) == (0, 1, 0, 100)
-    for x in (0.3, 0.5, 0.7):
-        assert curve.apply(x) == pytest.approx(100 * x**2, abs=2)
-
-
-def test_calibration_refuses_too_few() -> None:
-    with pytest.raises(UsageError, match="3 rated pictures are too few; a calibration needs 40 or more"):
-        fit_calibration([0.1, 0.2, 0.3], [0.1, 0.2, 0.3])
 
 
 def test_an_export_that_differs_is_refused(tmp_path: Path, monkeypatch) -> None:

@@ -7,8 +7,10 @@ types are errors that name the file and the key, so a typing slip never becomes 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import tomllib
+import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +102,101 @@ class Calibration:
         if i < len(x) - 2:  # rounding must not lift a segment's end above the next one's start
             value = min(value, y[i + 1])
         return float(np.clip(value, 0.0, 100.0))
+
+    def reach(self, raw: float, spread: float) -> float:
+        """An error of ``spread`` in the raw score, in quality: half the way from raw − spread to raw + spread."""
+        return (self.apply(raw + spread) - self.apply(raw - spread)) / 2
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How often the MOS of pictures that an interval was not fitted on lay inside it.
+
+    Attributes:
+        share: of ``n`` pictures, 0..1; ``low`` and ``high`` are its binomial 95 % interval (Wilson).
+        mean_width: of the intervals, in quality units.
+        how: which pictures these were.
+    """
+
+    share: float
+    low: float
+    high: float
+    n: int
+    mean_width: float
+    how: str
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that no measurement gives."""
+        if self.n < 1 or not 0 <= self.low <= self.share <= self.high <= 1:
+            raise ValueError("n must be positive, and 0 <= low <= share <= high <= 1")
+        if not 0 <= self.mean_width <= 100:
+            raise ValueError("mean_width must lie in 0..100")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where a picture's MOS lies with probability ``level``: quality ± ``quantile`` × its difficulty, within 0..100.
+
+    :mod:`dgiqa.calibration` fits it and says what it promises.
+
+    Attributes:
+        level: 0.9 for a 90 % interval.
+        by: what the difficulty follows: the ``spread`` that the network gives with each raw score, carried into
+            quality by the calibration; or the ``raw`` score alone, linear between knots and level beyond them.
+        quantile: the half width in difficulties.
+        floor: the least difficulty, in quality units.
+        n: pictures that the quantile was taken of.
+        at, difficulty: knots of ``by = "raw"``, in raw units and quality units.
+        coverage: what was measured; None before it is.
+    """
+
+    level: float
+    by: Literal["spread", "raw"]
+    quantile: float
+    floor: float
+    n: int
+    at: tuple[float, ...] = ()
+    difficulty: tuple[float, ...] = ()
+    coverage: Coverage | None = None
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that make no interval, or one that ``n`` pictures can't promise."""
+        if not 0 < self.level < 1:
+            raise ValueError("level must lie between 0 and 1")
+        if (self.n + 1) * (1 - self.level) < 1 - 1e-9:
+            raise ValueError(f"{self.n} pictures can't promise a level of {self.level:g}")
+        if not (self.quantile > 0 and self.floor > 0):
+            raise ValueError("quantile and floor must be positive")
+        if self.by == "spread" and (self.at or self.difficulty):
+            raise ValueError("by = 'spread' takes no at or difficulty")
+        if self.by == "raw" and (len(self.at) < 2 or len(self.at) != len(self.difficulty)):
+            raise ValueError("by = 'raw' needs the same number of knots in at and difficulty, at least 2")
+        if any(b <= a for a, b in itertools.pairwise(self.at)):
+            raise ValueError("at must rise strictly")
+        if any(value <= 0 for value in self.difficulty):
+            raise ValueError("difficulty must be positive")
+
+    def half_width(self, raw: float, reach: float | None) -> float:
+        """Half the width before it is clipped, in quality units; positive.
+
+        Args:
+            reach: the network's spread in quality units, see :meth:`Calibration.reach`; None if it gives none.
+
+        Raises:
+            ValueError: the difficulty follows a spread that isn't there.
+        """
+        if self.by == "raw":
+            difficulty = float(np.interp(raw, self.at, self.difficulty))
+        elif reach is not None:
+            difficulty = reach
+        else:
+            raise ValueError("the interval follows a spread that the network doesn't give")
+        return self.quantile * max(self.floor, difficulty)
+
+    def around(self, quality: float, raw: float, reach: float | None) -> tuple[float, float]:
+        """The ends, 0 <= low <= quality <= high <= 100. Arguments and errors as for :meth:`half_width`."""
+        half = self.half_width(raw, reach)
+        return max(0.0, quality - half), min(100.0, quality + half)
 
 
 @dataclass(frozen=True)
@@ -215,6 +312,7 @@ class ModelCard:
     weights: dict[str, WeightsFile]
     training: Training
     calibration: Calibration = field(default_factory=Calibration)
+    interval: Interval | None = None
     measured: tuple[Measured, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     folder: Path = field(default=Path(), repr=False)
@@ -229,6 +327,24 @@ class ModelCard:
         """Name and version, as rows carry it."""
         return f"{self.name}@{self.version}"
 
+    def judge(self, raw: float, spread: float | None = None) -> tuple[float, float | None, float | None]:
+        """Quality 0..100 of a raw score, and the low and high end of its interval (None where the card has none).
+
+        Args:
+            spread: the error that the network expects of ``raw``, in raw units; None if it says nothing.
+
+        Raises:
+            CardError: the card's interval follows a spread, and there is none.
+        """
+        quality = self.calibration.apply(raw)
+        if self.interval is None:
+            return quality, None, None
+        reach = None if spread is None else self.calibration.reach(raw, spread)
+        try:
+            return quality, *self.interval.around(quality, raw, reach)
+        except ValueError as error:
+            raise CardError(f"{self.name}: {error}", hint="calibrate the card anew: dgiqa calibrate") from error
+
     def check(self) -> None:
         """Raises ValueError for a name that can't be a folder's, or a card without weights."""
         if not self.arch.isidentifier():
@@ -237,6 +353,8 @@ class ModelCard:
             raise ValueError("version: empty")
         if not self.weights:
             raise ValueError("weights: at least one file is needed")
+        if self.interval and self.kind != "quality":
+            raise ValueError("interval: only a quality has one")
 
 
 #: Fields that follow from where the card's file lies.
@@ -263,11 +381,11 @@ def read_card(path: Path, *, name: str | None = None) -> ModelCard:
             raise CardError(f"{path}: {forbidden}: follows from the file's place and can't be set")
     table.setdefault("arch", path.parent.name)
     table["name"] = name or f"{table['arch']}.{path.stem}"
-    card: ModelCard = _build(ModelCard, table, str(path))
+    card: ModelCard = from_table(ModelCard, table, str(path))
     return dataclasses.replace(card, folder=path.parent)
 
 
-def _build(kind: Any, table: Any, where: str) -> Any:
+def from_table(kind: Any, table: Any, where: str) -> Any:
     """A dataclass of ``kind`` from a TOML table, strictly."""
     if not isinstance(table, dict):
         raise CardError(f"{where}: expected a table, found {table!r}")
@@ -290,9 +408,11 @@ def _build(kind: Any, table: Any, where: str) -> Any:
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
+    if isinstance(kind, types.UnionType):  # X | None: TOML has no None, what stands there is an X
+        kind = typing.get_args(kind)[0]
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
-        return _build(kind, value, where)
+        return from_table(kind, value, where)
     if origin is Literal:
         if value not in args:
             raise CardError(f"{where}: {value!r} is not one of {', '.join(map(repr, args))}")

@@ -1,7 +1,7 @@
 """The main path: source → Image → Views → raw → Score, on one screen.
 
-    path ─decode→ Image ──make_views──→ Views ─Runtime.run→ raw (V,) ─mean, calibrate→ Score 0–100
-                  └──── depth ────┘   uint8                float32
+    path ─decode→ Image ──make_views──→ Views ─Runtime.run→ raw (V,) or ─mean, calibrate→ Score 0–100, low–high
+                  └──── depth ────┘   uint8                (V, 2) float32
 
 A score is a function of the pixels and the model card: not of the batch, the order, a seed or the source's kind.
 """
@@ -122,15 +122,18 @@ class Scorer:
         return decode.decode(source, name=name, background=background, max_megapixels=self.max_megapixels)
 
     def _judge(self, seen: _Seen, raws: np.ndarray) -> Score:
-        if raws.shape != (len(seen.views),) or not np.isfinite(raws).all():  # never invent a score
-            raise WeightsError(
-                f"{self.model} gave {raws.shape} values for {len(seen.views)} views of {seen.name}, or one that "
-                "is no number",
+        """From (V,) raw scores, or (V, 2) raw scores and their spreads."""
+        count = len(seen.views)
+        columns = raws[None] if raws.ndim == 1 else raws.T
+        if raws.shape not in ((count,), (count, 2)) or not np.isfinite(raws).all() or (columns[1:] < 0).any():
+            raise WeightsError(  # never invent a score
+                f"{self.model} gave {raws.shape} values for {count} views of {seen.name}, or one that is no number, "
+                "or a negative spread",
                 hint="its weights are damaged, or belong to another network",
             )
-        raw = float(np.mean(raws, dtype=np.float64))
-        quality = self.card.calibration.apply(raw)
-        return Score(seen.name, quality, raw, self.model, seen.width, seen.height, seen.notes)
+        raw, *spread = (float(np.mean(column, dtype=np.float64)) for column in columns)
+        quality, low, high = self.card.judge(raw, *spread)
+        return Score(seen.name, quality, raw, self.model, seen.width, seen.height, seen.notes, low, high, *spread)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Views:
 
 
 #: The columns of a row, in order. A contract: tests freeze it.
-ROW_FIELDS = ("path", "status", "quality", "raw", "model", "width", "height", "error")
+ROW_FIELDS = ("path", "status", "quality", "low", "high", "raw", "model", "width", "height", "error")
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,9 @@ class Score:
         model: name and version of the card, ``dgiqa_mobile.biq2021@1.0``.
         width, height: size of the upright picture in pixels.
         notes: what the decoder did that a reader should know.
+        low, high: the ends of the card's interval, 0 <= low <= quality <= high <= 100: of pictures like those it was
+            calibrated on, 90 in 100 have the mean opinion of people inside; None where the card has none.
+        spread: the error that the network expects of ``raw``, in raw units; None where it says nothing.
     """
 
     path: str
@@ -82,15 +85,20 @@ class Score:
     width: int
     height: int
     notes: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    spread: float | None = None
 
     ok = True
 
     def as_row(self) -> dict[str, Any]:
-        """The row with the fields of :data:`ROW_FIELDS`; quality to 2 decimals, raw to 6."""
+        """The row with the fields of :data:`ROW_FIELDS`; quality, low and high to 2 decimals, raw to 6."""
         return {
             "path": self.path,
             "status": "ok",
             "quality": round(self.quality, 2),
+            "low": None if self.low is None else round(self.low, 2),
+            "high": None if self.high is None else round(self.high, 2),
             "raw": round(self.raw, 6),
             "model": self.model,
             "width": self.width,
@@ -116,6 +124,8 @@ class Failure:
             "path": self.path,
             "status": "failed",
             "quality": None,
+            "low": None,
+            "high": None,
             "raw": None,
             "model": self.model,
             "width": None,

@@ -114,7 +114,7 @@ class _ParquetWriter:
                 "Parquet needs pyarrow, which is not installed", hint="pip install 'dgiqa[parquet]'"
             ) from error
         text, real, whole = pa.string(), pa.float64(), pa.int32()
-        types = (text, text, real, real, text, whole, whole, text)
+        types = (text, text, real, real, real, real, text, whole, whole, text)
         self._schema = pa.schema(list(zip(ROW_FIELDS, types, strict=True)))
         self._table = pa.Table
         self._file = pq.ParquetWriter(path, self._schema)
@@ -146,14 +146,19 @@ def print_table(results: Sequence[Result], sort: str) -> None:
     scores = [r for r in results if isinstance(r, Score)]
     if sort != "path":
         scores.sort(key=lambda s: s.quality, reverse=sort == "best")
+    wide = 9 if any(score.low is not None for score in scores) else 0
     if scores:
-        print(f"{'quality':>7}  {'size':>11}  path")
+        print(f"{'quality':>7}{'low–high' if wide else '':>{wide}}  {'size':>11}  path")
     for score in scores:
-        print(f"{score.quality:7.1f}  {f'{score.width}×{score.height}':>11}  {score.path}")
+        print(f"{score.quality:7.1f}{_ends(score):>{wide}}  {f'{score.width}×{score.height}':>11}  {score.path}")
     for failure in (r for r in results if not isinstance(r, Score)):
-        print(f"{'failed':>7}  {'':>11}  {failure.error}")
+        print(f"{'failed':>7}{'':>{wide}}  {'':>11}  {failure.error}")
     summary = f"{len(scores)} scored, {len(results) - len(scores)} failed"
     print(f"{summary}; model {results[0].model}, 0 to 100, higher is better" if results else summary)
+
+
+def _ends(score: Score) -> str:
+    return "" if score.low is None or score.high is None else f"{score.low:.0f}–{score.high:.0f}"
 
 
 def _printable(text: str) -> str:

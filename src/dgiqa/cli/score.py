@@ -2,7 +2,8 @@
 
 PATH is a picture, a folder, a pattern such as 'holiday/**/*.jpg', or - for a list on standard input (one path a
 line, or separated by NUL). A picture that is named twice is scored once. Without --out or --json a table is printed
-when all are scored.
+when all are scored. low and high are the ends of the model's 90 % interval, where its card has one: of pictures like
+those it was calibrated on, 90 in 100 have the mean opinion of people inside (docs/calibration.md).
 
 Exit code 0: all scored; 1: some failed, each with its reason in its row; 2: misused, or the run could not go on.
 """

@@ -17,6 +17,7 @@ from torch import nn
 
 from dgiqa.cards import ModelCard
 from dgiqa.errors import WeightsError
+from dgiqa.export.half import round_weights, store_half
 from dgiqa.runtimes.onnx import open_file
 from dgiqa.types import Views
 
@@ -24,15 +25,20 @@ from dgiqa.types import Views
 TOLERANCE = 1e-4
 
 
-def export(network: nn.Module, card: ModelCard, path: Path) -> float:
+def export(network: nn.Module, card: ModelCard, path: Path, *, half: bool = False) -> float:
     """Writes ``path`` and returns the largest difference to torch over views of three shapes.
 
-    Height and width stay free for a recipe whose views are whole pictures.
+    A network that gives (V, 2) is compared in both, the raw score and its spread.
+
+    Height and width stay free for a recipe whose views are whole pictures. With ``half`` large tensors are rounded to
+    16 bits, in ``network`` as well, and stored so.
 
     Raises:
         WeightsError: the difference is over TOLERANCE; ``path`` stays as it was.
     """
     network = network.eval()
+    if half:
+        round_weights(network)
     side = card.recipe.crop or card.recipe.short_side
     names = ["color", "depth"] if card.recipe.depth else ["color"]
     example = _example(names, (side, side + (card.recipe.multiple if not card.recipe.crop else 0)))
@@ -52,7 +58,10 @@ def export(network: nn.Module, card: ModelCard, path: Path) -> float:
         )
     assert program is not None
     part = path.with_name(path.name + ".part")
-    part.write_bytes(_without_traces(program.model_proto).SerializeToString())
+    model = _without_traces(program.model_proto)
+    if half:
+        store_half(model)
+    part.write_bytes(model.SerializeToString())
     difference = _difference(network, card, part, names)
     if not difference <= TOLERANCE:
         part.unlink()
@@ -98,5 +107,7 @@ def _difference(network: nn.Module, card: ModelCard, path: Path, names: list[str
             wanted = network(*example).numpy()
         color, *depth = (tensor.numpy() for tensor in example)
         found = exported.run(Views(color, depth[0] if depth else None))
+        if found.shape != wanted.shape:  # subtracting would broadcast
+            return float("inf")
         worst = max(worst, float(np.abs(found - wanted).max()))
     return worst

@@ -23,13 +23,13 @@ def srcc(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     Raises:
         ValueError: lengths differ or are below 3, a value is not finite, or a column is constant.
     """
-    x, y = _columns(x, y, varied=True)
-    return _pearson(_ranks(x), _ranks(y))
+    x, y = check_columns(x, y, varied=True)
+    return _pearson(ranks(x), ranks(y))
 
 
 def plcc(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     """Pearson's linear correlation, -1..1. Raises ValueError as :func:`srcc` does."""
-    x, y = _columns(x, y, varied=True)
+    x, y = check_columns(x, y, varied=True)
     return _pearson(x, y)
 
 
@@ -39,8 +39,8 @@ def krcc(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     From the numbers of tied and of discordant pairs: Knight, "A computer method for calculating Kendall's
     tau with ungrouped data", JASA 61 (1966).
     """
-    x, y = _columns(x, y, varied=True)
-    first, second = _dense(x), _dense(y)
+    x, y = check_columns(x, y, varied=True)
+    first, second = dense_ranks(x), dense_ranks(y)
     order = np.lexsort((second, first))
     first, second = first[order], second[order]
     pairs = math.comb(len(first), 2)
@@ -58,7 +58,7 @@ def rmse(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     Raises:
         ValueError: lengths differ or are below 3, or a value is not finite.
     """
-    x, y = _columns(x, y, varied=False)
+    x, y = check_columns(x, y, varied=False)
     return float(np.sqrt(np.mean((x - y) ** 2)))
 
 
@@ -87,7 +87,7 @@ def bootstrap_interval(
     Raises:
         ValueError: as :func:`srcc` does, or ``samples`` below 1, or ``level`` not between 0 and 1.
     """
-    x, y = _columns(x, y, varied=True)
+    x, y = check_columns(x, y, varied=True)
     if samples < 1 or not 0 < level < 1:
         raise ValueError(f"samples must be positive and level between 0 and 1, not {samples} and {level}")
     random = np.random.default_rng(seed)
@@ -101,7 +101,7 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _columns(x: npt.ArrayLike, y: npt.ArrayLike, *, varied: bool) -> tuple[Float64, Float64]:
+def check_columns(x: npt.ArrayLike, y: npt.ArrayLike, *, varied: bool) -> tuple[Float64, Float64]:
     """Both columns as (n,) float64, checked."""
     columns = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     shapes = columns[0].shape, columns[1].shape
@@ -130,14 +130,14 @@ def _standard(x: Float64) -> Float64:
     return np.asarray(x / np.sqrt(np.dot(x, x)), dtype=np.float64)
 
 
-def _ranks(x: Float64) -> Float64:
+def ranks(x: Float64) -> Float64:
     """Ranks from 1, ties sharing their average."""
     _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
     average = np.cumsum(counts) - (counts - 1) / 2
     return np.asarray(average[inverse], dtype=np.float64)
 
 
-def _dense(x: Float64) -> npt.NDArray[np.int64]:
+def dense_ranks(x: Float64) -> npt.NDArray[np.int64]:
     """Ranks from 0 without gaps, ties equal."""
     return np.unique(x, return_inverse=True)[1].astype(np.int64)
 

@@ -20,7 +20,10 @@ class Runtime(Protocol):
     """A network that is ready to run."""
 
     def run(self, views: Views) -> Float32:
-        """(V,) raw scores of the views, or (V, h, w) relative inverse depth for a depth network."""
+        """(V,) raw scores of the views, or (V, 2): each with its spread, the error that the network expects of it.
+
+        A depth network gives (V, h, w) relative inverse depth.
+        """
         ...
 
 

@@ -1,7 +1,8 @@
-"""Ladders: pictures spoiled by a known fault in two severities, for ranking.
+"""Ladders: pictures spoiled by a known fault in rising severity, for ranking.
 
 Ratings of photographs don't teach what plain noise does, since in photographs it comes with everything else. A
 picture and its spoiled versions need no rating: more of a fault is worse (Liu et al., "RankIQA", arXiv:1707.08347).
+A ladder has three rungs: the picture as it is, and two severities of one kind.
 """
 
 from __future__ import annotations
@@ -11,66 +12,57 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from dgiqa.cards import Recipe
-from dgiqa.depth import as_metres
-from dgiqa.distortions import distort
-from dgiqa.imaging.decode import decode
-from dgiqa.imaging.resize import fit
-from dgiqa.imaging.views import DepthMap
-from dgiqa.models.dgiqa_mobile.mobilenet import MobileNetV2
-from dgiqa.training.features import CHANNELS, LowFeatures, cells, fill, open_array
-from dgiqa.types import UInt8
+from dgiqa.errors import UsageError
+from dgiqa.training.pictures import Fault
+from dgiqa.training.recipe import Ladders
 
-#: Share of each kind of fault.
-SHARES = {"noise": 0.25, "jpeg": 0.2, "haze": 0.15, "low_light": 0.15, "blur": 0.1, "flare": 0.1, "motion": 0.05}
+#: Sets the ladders' random numbers apart from those of the batches.
+_STREAM = 10_000
 
 
 @dataclass(frozen=True)
-class Ladders:
-    """Spoiled versions of some pictures, memory-mapped.
+class Rung:
+    """A picture with a fault (severity 0: none), and where it is cut, 0..1 down and right.
 
-    Attributes:
-        picture: (n,) index of the picture that is spoiled.
-        severity: (n, 2) 1..5, rising.
-        low: (n, 2, H/4, W/4, 24) int8 and depth: (n, 2, H/4, W/4) uint8, as in Features.
+    ``index`` is its place among the pictures ``others``.
     """
 
-    picture: npt.NDArray[np.intp]
-    severity: npt.NDArray[np.intp]
-    low: npt.NDArray[np.int8]
-    depth: UInt8
+    path: Path
+    fault: Fault
+    corner: tuple[float, float]
+    others: Sequence[Path]
+    index: int
 
 
-def compute_ladders(
-    paths: Sequence[Path],
-    picture: npt.NDArray[np.intp],
-    trunk: MobileNetV2,
-    recipe: Recipe,
-    depth_map: DepthMap,
-    folder: Path,
-) -> Ladders:
-    """Computes or reopens one ladder for each of the pictures ``paths[i]``, i in ``picture``.
+class LadderMaker:
+    """Draws pairs: two rungs of a ladder, cut at the same place."""
 
-    ``folder`` is that of the pictures' own features, whose scale is used. Kinds and severities are drawn by a fixed
-    seed.
-    """
-    n, side = len(picture), recipe.short_side // 4
-    low = open_array(folder / "ladders-low.npy", np.int8, (n, 2, side, side, CHANNELS))
-    depth = open_array(folder / "ladders-depth.npy", np.uint8, (n, 2, side, side))
-    rng = np.random.default_rng(5)
-    kinds = rng.choice(list(SHARES), n, p=list(SHARES.values()))
-    severity = np.array([np.sort(rng.choice([1, 2, 3, 4, 5], 2, replace=False)) for _ in range(n)])
-    features = LowFeatures(trunk, recipe.short_side, folder)
-    features.fit_scale((), folder / "scale.npy")
+    def __init__(self, plan: Ladders, paths: Sequence[Path], seed: int) -> None:
+        if not paths:
+            raise UsageError("ladders: there are no pictures to spoil")
+        self._plan, self._paths, self._seed = plan, paths, seed
+        shares = plan.shares()
+        self._kinds, self._chances = list(shares), list(shares.values())
 
-    def spoil(k: int) -> tuple[npt.NDArray[np.int8], UInt8]:
-        pixels = decode(paths[picture[k]], background=recipe.background).pixels
-        metres = as_metres(depth_map(pixels)) if kinds[k] == "haze" else None
-        steps = [distort(pixels, str(kinds[k]), int(s), depth=metres, seed=k) for s in severity[k]]
-        seen = [fit(step, recipe) for step in steps]
-        return features(seen), np.stack([cells(depth_map(pixels)) for pixels in seen])
+    def pair(self, number: int) -> tuple[Rung, Rung]:
+        """The pair of that number, counted from 0 over the run: the better rung, the worse rung."""
+        rng = np.random.default_rng([self._seed, _STREAM, number])
+        ladder = int(rng.integers(self._plan.pool)) if self._plan.pool else number
+        index, kind, severities = self._ladder(ladder)
+        first, second = np.sort(rng.choice(len(severities), 2, replace=False))
+        corner = (float(rng.random()), float(rng.random()))
+        better, worse = (
+            Rung(self._paths[index], Fault(kind, severities[k], ladder), corner, self._paths, index)
+            for k in (first, second)
+        )
+        return better, worse
 
-    fill([low, depth], folder / "ladders.json", range(n), spoil)
-    return Ladders(picture, severity, low, depth)
+    def _ladder(self, ladder: int) -> tuple[int, str, list[int]]:
+        """Picture, kind and rising severities of a ladder; the same in every run."""
+        rng = np.random.default_rng([_STREAM, ladder])
+        index = int(rng.integers(len(self._paths)))
+        kind = str(rng.choice(self._kinds, p=self._chances))
+        count = min(2, len(self._plan.severities))
+        severities = rng.choice(self._plan.severities, count, replace=False)
+        return index, kind, [0, *sorted(map(int, severities))]

@@ -1,55 +1,89 @@
-"""Puts trained weights into the package: exports the ONNX file beside the card and writes its sums into the card.
+"""Puts trained weights into the package: the ONNX file beside the built-in card, its sums into the card.
 
+    python -m dgiqa.training.publish dgiqa_mobile.biq2021 runs/mobile/mobile-biq2021.toml
     python -m dgiqa.training.publish depth_mobile.rendered runs/depth/depth.pt
-    python -m dgiqa.training.publish dgiqa_mobile.biq2021 runs/mobile/own-0/weights.pt \\
-        --calibrate runs/mobile/own-0/held_out.json
 
-The export is refused if torch and ONNX Runtime differ; what the card says of people's agreement is written by hand
-from what benchmarks/biq2021.py prints.
+From a card that ``dgiqa train`` wrote, the exported file is copied and the tables that follow from the run are taken
+over: network, recipe, settings, calibration, interval. From a state dict the network is exported, and refused if
+torch and ONNX Runtime differ. What the card says of people's agreement and of the training is written by hand.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import re
+import shutil
 from pathlib import Path
 
 import torch
 
-from dgiqa.calibration import fit_calibration
+from dgiqa.calibration import as_toml
+from dgiqa.cards import ModelCard, read_card
+from dgiqa.errors import UsageError
 from dgiqa.export.onnx import export
 from dgiqa.models import build_network, find_card
+from dgiqa.weights.fetch import locate
+from dgiqa.weights.files import sha256_of
+
+#: Tables of a card that follow from a run.
+TABLES = ("network", "recipe", "settings", "calibration", "interval")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help="the card")
-    parser.add_argument("weights", type=Path, help="a state dict that training wrote")
-    parser.add_argument("--calibrate", type=Path, help="JSON with raw and mos of held-out pictures")
+    parser.add_argument("name", help="the built-in card")
+    parser.add_argument("trained", type=Path, help="a card that dgiqa train wrote, or a state dict (.pt)")
     args = parser.parse_args()
     card = find_card(args.name)
-    network = build_network(card)
-    network.load_state_dict(torch.load(args.weights, weights_only=True))
-    path = card.folder / card.weights["onnx"].file
-    difference = export(network, card, path)
-    content = path.read_bytes()
-    values = {"sha256": f'"{hashlib.sha256(content).hexdigest()}"', "bytes": str(len(content))}
-    if args.calibrate:
-        held = json.loads(args.calibrate.read_text())
-        note = f"BIQ2021, {len(held['raw'])} pictures of the official train part that were not trained on"
-        curve = fit_calibration(held["raw"], held["mos"], fitted_on=note)
-        values |= {"raw": str(list(curve.raw)), "quality": str(list(curve.quality))}
-        values["fitted_on"] = json.dumps(note)
-    file = card.folder / card.file
+    print(publish(card, args.trained))
+
+
+def publish(card: ModelCard, trained: Path) -> str:
+    """Brings the weights of ``trained`` into ``card``'s folder and file; returns what was done, in words.
+
+    Raises:
+        UsageError: ``trained`` is of another architecture.
+        WeightsError: the weights are damaged, or the export differs from torch.
+    """
+    path, file = card.folder / card.weights["onnx"].file, card.folder / card.file
     text = file.read_text(encoding="utf-8")
-    for key, value in values.items():
+    if trained.suffix == ".toml":
+        draft = read_card(trained)
+        if draft.arch != card.arch:
+            raise UsageError(f"{trained} is of {draft.arch}, {card.name} of {card.arch}")
+        part = path.with_name(path.name + ".part")
+        shutil.copyfile(locate(draft, "onnx"), part)
+        part.replace(path)
+        done = "copied, with " + ", ".join(TABLES)
+        for table in TABLES:
+            text = replace_table(text, table, getattr(draft, table))
+    else:
+        network = build_network(card)
+        network.load_state_dict(torch.load(trained, weights_only=True))
+        done = f"torch and ONNX Runtime differ by at most {export(network, card, path):.1e}"
+    for key, value in {"sha256": f'"{sha256_of(path)}"', "bytes": str(path.stat().st_size)}.items():
         text, count = re.subn(rf"(?m)^{key} = .*$", f"{key} = {value}", text)
         if count != 1:
-            raise SystemExit(f"{file}: {key} stands {count} times, expected once")
+            raise UsageError(f"{file}: {key} stands {count} times, expected once")
     file.write_text(text, encoding="utf-8")
-    print(f"{path}: {len(content)} bytes, torch and ONNX Runtime differ by at most {difference:.1e}")
+    read_card(file)
+    return f"{path}: {path.stat().st_size} bytes, {done}"
+
+
+def replace_table(text: str, name: str, value: object) -> str:
+    """A card's text with another table ``name`` (and those below it); no table for a value of None or {}.
+
+    A new table comes before the first ``[[measured]]``, or last.
+    """
+    new = as_toml(value, table=name).rstrip() + "\n\n" if value else ""
+    old = re.compile(rf"(?m)^\[{name}(?:\.[^\]]+)?\]\n(?:(?!\[).*\n?)*")
+    if old.search(text):
+        first = old.search(text)
+        at = first.start() if first else 0
+        rest = old.sub("", text)
+        return rest[:at] + new + rest[at:]
+    at = text.find("[[measured]]")
+    return f"{text.rstrip()}\n\n{new}" if at < 0 else text[:at] + new + text[at:]
 
 
 if __name__ == "__main__":

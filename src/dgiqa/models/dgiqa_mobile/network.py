@@ -1,15 +1,16 @@
 """DGIQA at phone size: the paper's blocks on small trunks.
 
-After Ramesh et al., arXiv:2505.24002: bridges, depth-guided attention and the dilated stack are the paper's, at
-small width. What differs, and why: MobileNetV2 looks at colour and a trunk of four strided stages at depth; maps
-are gathered by averaging over cells instead of picking single points, because noise and blur live in the texture
-between the points; the dilated stack also sees the colour map itself, because a small depth network is too rough
-to carry the whole residual stream; the head reads mean and deviation over the map, for the same reason.
+After Ramesh et al., arXiv:2505.24002: bridges, depth-guided attention and the dilated stack are the paper's, at small
+width. What differs, and why: EfficientNet-Lite0 looks at colour and a trunk of four strided stages at depth. Maps are
+gathered as the mean and the deviation over each cell of 32×32 pixels instead of picking single points, because noise
+and blur live in the texture between the points. The dilated stack also sees the colour map itself, because a small
+depth network is too rough to carry the whole residual stream. The head reads, beside the stack, the mean and deviation
+of every stage of the colour trunk over the whole picture: on photographs these say more than anything else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -18,12 +19,17 @@ from torch import Tensor, nn
 
 from dgiqa.cards import ModelCard
 from dgiqa.models.dgiqa.blocks import DepthCAR, DilatedStack, TransformerCNNBridge
-from dgiqa.models.dgiqa_mobile.mobilenet import TAPS, MobileNetV2
+from dgiqa.models.dgiqa_mobile.efficientnet import CHANNELS, STRIDES, EfficientNetLite0
 
+#: The colour trunk's maps that bridges read: strides 4, 8, 16, 32.
+TAPS = (1, 2, 4, 6)
 #: Channels of the four stages of the depth trunk, strides 4, 8, 16, 32.
 DEPTH_STAGES = (16, 24, 48, 96)
+DEPTH_STRIDES = (4, 8, 16, 32)
 #: Channels of the four bridges.
-BRIDGES = (16, 24, 48, 104)
+BRIDGES = (16, 24, 32, 56)
+#: Pixels along a side of a cell, the stride of the smallest maps.
+CELL = 32
 
 
 class DepthTrunk(nn.Module):
@@ -62,38 +68,115 @@ def _stage(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class DGIQAMobile(nn.Module):
-    """uint8 colour and depth to a score.
+    """uint8 colour and depth to a score and how far off it may be.
 
     Shapes:
         color: (V, H, W, 3) uint8 sRGB; depth: (V, H, W) uint8, 255 nearest; H and W multiples of 32.
-        Returns (V,) float32 in 0..1, higher is better.
+        Returns (V, 2) float32: the raw score in 0..1, higher is better, and its spread, the expected size of its
+        error in the same unit, above 0.
     """
 
-    def __init__(self, heads: int = 8, ratio: int = 2) -> None:
+    def __init__(self, heads: int = 8, ratio: int = 2, hidden: int = 512) -> None:
         super().__init__()
         width = sum(BRIDGES)
-        self.color_trunk = MobileNetV2()
+        self.color_trunk = EfficientNetLite0()
         self.depth_trunk = DepthTrunk()
-        self.color_bridges = _bridges(TAPS.values())
-        self.depth_bridges = _bridges(DEPTH_STAGES)
+        self.color_bridges = _bridges(_cell_channels(CHANNELS[tap], STRIDES[tap]) for tap in TAPS)
+        self.depth_bridges = _bridges(map(_cell_channels, DEPTH_STAGES, DEPTH_STRIDES))
         self.depth_car = DepthCAR(width, heads, ratio)
         self.dilated = DilatedStack(2 * width, width)
-        self.score = nn.Linear(2 * width, 1)
+        self.head = Head(2 * sum(CHANNELS), 2 * width, hidden)
 
     def forward(self, color: Tensor, depth: Tensor) -> Tensor:
-        x = color.permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        return self.fuse(self.color_trunk(x), quarter_depth(depth))
+        maps = self.color_trunk((color.permute(0, 3, 1, 2).float() - 127.0) / 128.0)
+        return self.judge([Cells.of(m, stride) for m, stride in zip(maps, STRIDES, strict=True)], quarter_depth(depth))
 
-    def fuse(self, color_maps: Sequence[Tensor], depth: Tensor) -> Tensor:
-        """The score of the colour trunk's four maps and of a depth map (N, 1, H/4, W/4) in -1..1."""
-        color = _gather(self.color_bridges, color_maps)  # (N, width, H/32, W/32)
-        near = _gather(self.depth_bridges, self.depth_trunk(depth))
-        fused = self.depth_car(color, near)
-        x = self.dilated(torch.cat([fused, color], 1))
-        mean = x.mean((2, 3))
-        deviation = ((x - mean[:, :, None, None]).square().mean((2, 3)) + 1e-6).sqrt()
-        out: Tensor = self.score(torch.cat([mean, deviation], 1))
-        return out.sigmoid()[:, 0]
+    def statistics(self, color: Tensor) -> Tensor:
+        """(V, H, W, 3) uint8 to (V, S): mean and deviation of every stage of the colour trunk, as the head reads them."""
+        maps = self.color_trunk((color.permute(0, 3, 1, 2).float() - 127.0) / 128.0)
+        return torch.cat([Cells.of(m, s).over_picture() for m, s in zip(maps, STRIDES, strict=True)], 1)
+
+    def fit_statistics(self, batches: Iterator[Sequence[Tensor]]) -> None:
+        """Brings the head's statistics to one scale, measured on whole pictures: colour (V, H, W, 3), then depth."""
+        found = torch.cat([self.statistics(color) for color, *_ in batches])
+        if len(found) > 1:
+            self.head.mean.copy_(found.mean(0))
+            self.head.scale.copy_(found.std(0) + 1e-6)
+        with torch.no_grad():  # begin as the statistics alone; what depth and the stack add is learned
+            self.head.score.weight[:, self.head.hidden.out_features :] = 0
+            self.head.spread.weight[:, self.head.hidden.out_features :] = 0
+
+    def probe(self, statistics: Tensor) -> Tensor:
+        """(V, 2): score and spread from the statistics alone."""
+        fused = statistics.new_zeros(len(statistics), self.head.score.in_features - self.head.hidden.out_features)
+        scores: Tensor = self.head(statistics, fused)
+        return scores
+
+    def judge(self, color: Sequence[Cells], depth: Tensor) -> Tensor:
+        """What ``forward`` gives, from the cells of the colour trunk's maps and a depth map (N, 1, H/4, W/4) in -1..1."""
+        near = [Cells.of(m, stride) for m, stride in zip(self.depth_trunk(depth), DEPTH_STRIDES, strict=True)]
+        gathered = _gather(self.color_bridges, [color[tap] for tap in TAPS])  # (N, width, H/32, W/32)
+        fused = self.depth_car(gathered, _gather(self.depth_bridges, near))
+        stacked = self.dilated(torch.cat([fused, gathered], 1))
+        scores: Tensor = self.head(torch.cat([cells.over_picture() for cells in color], 1), _spread_over(stacked))
+        return scores
+
+
+class Cells:
+    """Mean and mean square of a map over cells of 32×32 pixels.
+
+    Attributes:
+        mean, square: (N, C, H/32, W/32).
+        single: each cell is one point of the map, which has no deviation.
+    """
+
+    def __init__(self, mean: Tensor, square: Tensor, single: bool) -> None:
+        self.mean, self.square, self.single = mean, square, single
+
+    @staticmethod
+    def of(x: Tensor, stride: int) -> Cells:
+        side = CELL // stride
+        if side == 1:
+            return Cells(x, x.square(), True)
+        return Cells(F.avg_pool2d(x, side), F.avg_pool2d(x.square(), side), False)
+
+    def maps(self) -> Tensor:
+        """(N, C or 2 C, H/32, W/32): the means, and the deviations where there are any."""
+        return self.mean if self.single else torch.cat([self.mean, _deviation(self.mean, self.square)], 1)
+
+    def over_picture(self) -> Tensor:
+        """(N, 2 C): mean and deviation over the whole picture."""
+        mean, square = self.mean.mean((2, 3)), self.square.mean((2, 3))
+        return torch.cat([mean, _deviation(mean, square)], 1)
+
+
+class Head(nn.Module):
+    """Statistics of the colour trunk, brought to one scale, and the fused map's, to score and spread.
+
+    Shapes:
+        statistics: (N, S), fused: (N, F) float; returns (N, 2).
+    """
+
+    def __init__(self, statistics: int, fused: int, hidden: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(statistics))
+        self.register_buffer("scale", torch.ones(statistics))
+        self.mean: Tensor
+        self.scale: Tensor
+        self.norm = nn.LayerNorm(statistics)
+        self.hidden = nn.Linear(statistics, hidden)
+        self.dropout = nn.ModuleList([nn.Dropout(0.2), nn.Dropout(0.3)])
+        self.score = nn.Linear(hidden + fused, 1)
+        self.spread = nn.Linear(hidden + fused, 1)
+
+    def forward(self, statistics: Tensor, fused: Tensor) -> Tensor:
+        x = self.norm((statistics - self.mean) / self.scale)
+        x = F.gelu(self.hidden(self.dropout[0](x)))
+        x = torch.cat([self.dropout[1](x), fused], 1)
+        raw = self.score(x).sigmoid()
+        # The spread learns from what the score has found and never bends it.
+        spread = 0.005 + 0.5 * self.spread(x.detach()).sigmoid()
+        return torch.cat([raw, spread], 1)
 
 
 def quarter_depth(depth: Tensor) -> Tensor:
@@ -101,19 +184,27 @@ def quarter_depth(depth: Tensor) -> Tensor:
     return F.avg_pool2d(depth[:, None].float(), 4) / 127.5 - 1.0
 
 
+def _deviation(mean: Tensor, square: Tensor) -> Tensor:
+    return (F.relu(square - mean.square()) + 1e-6).sqrt()
+
+
+def _spread_over(x: Tensor) -> Tensor:
+    """(N, C, H, W) to (N, 2 C): mean and deviation over the map."""
+    mean = x.mean((2, 3))
+    return torch.cat([mean, ((x - mean[:, :, None, None]).square().mean((2, 3)) + 1e-6).sqrt()], 1)
+
+
+def _cell_channels(channels: int, stride: int) -> int:
+    return channels if stride == CELL else 2 * channels
+
+
 def _bridges(inputs: Iterable[int]) -> nn.ModuleList:
     """A bridge per scale; the gate is narrowed by 4, not the paper's 16, which would leave it one channel."""
     return nn.ModuleList([TransformerCNNBridge(i, c, reduction=4) for i, c in zip(inputs, BRIDGES, strict=True)])
 
 
-def _gather(bridges: nn.ModuleList, maps: Sequence[Tensor]) -> Tensor:
-    """The bridges' maps averaged over the cells of stride 32, behind each other."""
-    cells = (8, 4, 2, 1)
-    pooled = [
-        F.avg_pool2d(bridge(m), cell) if cell > 1 else bridge(m)
-        for bridge, m, cell in zip(bridges, maps, cells, strict=True)
-    ]
-    return torch.cat(pooled, 1)
+def _gather(bridges: nn.ModuleList, cells: Sequence[Cells]) -> Tensor:
+    return torch.cat([bridge(c.maps()) for bridge, c in zip(bridges, cells, strict=True)], 1)
 
 
 def build(card: ModelCard) -> nn.Module:

@@ -1,0 +1,105 @@
+"""A card of one's own: another card's network with another curve and interval, and the weights beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+
+from dgiqa.calibration.toml import as_toml
+from dgiqa.cards import Calibration, Interval, Measured, ModelCard, WeightsFile, read_card
+from dgiqa.errors import UsageError
+from dgiqa.weights.fetch import is_here, locate
+from dgiqa.weights.files import sha256_of
+
+#: What the summary of an own card adds to that of the card it comes from.
+_ADDED = "; calibrated on "
+
+
+def write_own_card(
+    card: ModelCard,
+    path: Path,
+    *,
+    calibration: Calibration,
+    interval: Interval | None,
+    measured: tuple[Measured, ...] = (),
+    what: str = "",
+) -> ModelCard:
+    """Writes ``card`` with another calibration to ``path``, the weights beside it, and returns what stands there.
+
+    The weights are copied, so that the card goes on giving the same scores whatever becomes of the installation.
+    Rows name such a card with a checksum: its scores don't compare with those of ``card``.
+
+    Args:
+        path: a ``.toml`` file; the weights get its name, unless they lie in its folder already.
+        measured: agreement with the ratings; replaces that of ``card``.
+        what: the rated pictures, for the summary.
+
+    Raises:
+        UsageError: another ending, a place that can't be written, or another file where the weights would go.
+        WeightsError: the card's weights are not on this machine.
+    """
+    check_place(path, card)
+    path = path.resolve()
+    own = dataclasses.replace(
+        card,
+        summary=card.summary.partition(_ADDED)[0] + (_ADDED + what if what else ""),
+        recipe=dataclasses.replace(card.recipe, depth=_depth_from(card, path.parent)),
+        calibration=calibration,
+        interval=interval,
+        measured=measured,
+        weights={kind: _bring(card, kind, path) for kind in _kinds(card)},
+    )
+    part = path.with_name(path.name + ".part")
+    part.write_text(as_toml(own, leave=("name", "folder")), encoding="utf-8")
+    os.replace(part, path)
+    return read_card(path)
+
+
+def check_place(path: Path, card: ModelCard) -> None:
+    """Raises what :func:`write_own_card` would, so that it is known before any picture is scored."""
+    if path.suffix != ".toml":
+        raise UsageError(f"{path}: a card's name ends in .toml")
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder", hint="name a file")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{path}: can't be written", hint="name a file in a folder that exists and is yours")
+    for kind in _kinds(card):
+        source, target = locate(card, kind).resolve(), _place(card, kind, path.resolve())
+        if target != source and target.exists() and sha256_of(target) != sha256_of(source):
+            raise UsageError(f"{target}: another file is there, and the weights would replace it", hint="rename either")
+
+
+def _kinds(card: ModelCard) -> list[str]:
+    """The runtimes whose weights are on this machine; all, where none are: locating them says what to do."""
+    return [kind for kind in card.weights if is_here(card, kind)] or list(card.weights)
+
+
+def _place(card: ModelCard, kind: str, path: Path) -> Path:
+    """Where the weights go for a card at ``path``: they stay where they are if that is beside it."""
+    source = locate(card, kind).resolve()
+    return source if source.parent == path.parent else path.with_suffix(source.suffix)
+
+
+def _bring(card: ModelCard, kind: str, path: Path) -> WeightsFile:
+    """The weights' entry for a card at ``path``, their file beside it."""
+    source, target, stated = locate(card, kind).resolve(), _place(card, kind, path), card.weights[kind]
+    if target != source and not target.exists():
+        part = target.with_name(target.name + ".part")
+        shutil.copyfile(source, part)
+        os.replace(part, target)
+    page = stated.page or stated.url
+    return WeightsFile(target.name, sha256=sha256_of(target), bytes=target.stat().st_size, page=page)
+
+
+def _depth_from(card: ModelCard, folder: Path) -> str:
+    """The name of the depth card; the path of one's own, seen from ``folder``."""
+    depth = card.recipe.depth
+    if not depth.endswith(".toml"):
+        return depth
+    file = (card.folder / depth).resolve()
+    try:
+        return os.path.relpath(file, folder)
+    except ValueError:  # another drive
+        return str(file)

@@ -1,0 +1,109 @@
+"""A head start: the head alone, on statistics of whole pictures that are computed once.
+
+A trunk that is fine-tuned under a random head forgets what it knew; under a head that fits already it doesn't (Kumar
+et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", arXiv:2202.10054). It is
+also cheap: a pass over the pictures, then a hundred epochs in minutes. For networks that offer ``statistics(color)``
+and ``probe(statistics)``, their score from these alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from dgiqa.errors import UsageError
+from dgiqa.training import processes
+from dgiqa.training.batches import Batch, Batches, read_ahead
+from dgiqa.training.ladders import LadderMaker
+from dgiqa.training.objective import objective
+from dgiqa.training.optimiser import Scales
+from dgiqa.training.pictures import Fault
+from dgiqa.training.recipe import Plan
+
+#: Of the optimiser's batches and dropout, apart from those of the run itself.
+_STREAM = 20_000
+
+
+def probe(network: nn.Module, plan: Plan, batches: Batches, ladders: LadderMaker | None, device: torch.device) -> None:
+    """Trains what ``network.probe`` reads, on the first set and on ladders, as ``plan.probe`` says.
+
+    Raises:
+        UsageError: the network offers no probe.
+    """
+    if not (callable(getattr(network, "statistics", None)) and callable(getattr(network, "probe", None))):
+        raise UsageError(f"probe: the network of {plan.model.arch} offers none", hint="set probe.epochs=0")
+    network.eval()
+    rated = batches.sets[0]
+    pictures: list[tuple[Path, Fault | None]] = [(path, None) for path in rated.paths]
+    rungs = ladders.whole(plan.probe.ladders) if ladders else []
+    pictures += [(rung.path, rung.fault) for ladder in rungs for rung in ladder]
+    found = statistics_of(pictures, network, batches, device)
+    n = len(rated)
+    steps = np.array([[rung.fault.severity for rung in ladder] for ladder in rungs], np.float32).reshape(len(rungs), 3)
+    if processes.rank() == 0:
+        _fit(network, plan, batches, found[:n], found[n:].reshape(len(rungs), 3, found.shape[1]), steps)
+    processes.as_the_first(network)
+
+
+def statistics_of(
+    pictures: Sequence[tuple[Path, Fault | None]], network: nn.Module, batches: Batches, device: torch.device
+) -> Tensor:
+    """(n, S) of whole pictures; processes share the work, and all know the result."""
+    own = range(processes.rank(), len(pictures), processes.ranks())
+    table: np.ndarray | None = None
+    bar = tqdm(total=len(own), unit="picture", desc="statistics", disable=None if processes.rank() == 0 else True)
+    with bar, torch.inference_mode():
+        seen = read_ahead(lambda i: batches.pictures.see(*pictures[i])[0], own, batches.plan.train.workers)
+        for i, color in zip(own, seen, strict=True):
+            row = network.statistics(torch.from_numpy(np.ascontiguousarray(color))[None].to(device))  # type: ignore[operator]
+            table = np.zeros((len(pictures), row.shape[1]), np.float32) if table is None else table
+            table[i] = row[0].float().cpu().numpy()
+            bar.update()
+    if table is None:
+        raise UsageError("fewer pictures than processes", hint="start fewer processes")
+    return torch.from_numpy(processes.add_up(table, device)).to(device)
+
+
+def _fit(network: nn.Module, plan: Plan, batches: Batches, rated: Tensor, ladders: Tensor, steps: np.ndarray) -> None:
+    """AdamW over shuffled batches, the rate on one cycle; the losses are the run's."""
+    probe, first = plan.probe, batches.sets[0]
+    rng = np.random.default_rng([_STREAM, plan.train.seed])
+    torch.manual_seed(_STREAM + plan.train.seed)
+    parameters = list(network.head.parameters())  # type: ignore[union-attr]
+    optimiser = torch.optim.AdamW(parameters, probe.rate, weight_decay=probe.decay)
+    size = min(probe.batch, len(rated))
+    total = max(1, round(probe.epochs * (len(rated) // size)))
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, probe.rate, total + 1)
+    scales = Scales(1).to(rated.device)
+    pairs = probe.pairs if len(ladders) else 0
+    order: np.ndarray = np.empty(0, np.intp)
+    network.head.train()  # type: ignore[union-attr]
+    for _ in tqdm(range(total), desc="probe", unit="step", disable=None, file=sys.stderr):
+        if len(order) < size:
+            order = rng.permutation(len(rated))
+        chosen, order = order[:size], order[size:]
+        whose = rng.integers(0, max(1, len(ladders)), pairs)
+        two = np.sort([rng.choice(3, 2, replace=False) for _ in range(pairs)]).reshape(pairs, 2)
+        shown = [rated[torch.from_numpy(chosen)]]
+        shown += [ladders[torch.from_numpy(whose), torch.from_numpy(two[:, end])] for end in (0, 1) if pairs]
+        apart = steps[whose, two[:, 1]] - steps[whose, two[:, 0]] if pairs else np.empty(0, np.float32)
+        batch = Batch(
+            (),
+            np.zeros(size, np.intp),
+            first.mos[chosen],
+            first.deviations[chosen],
+            first.targets[chosen],
+            apart.astype(np.float32),
+        )
+        loss, _ = objective(network.probe(torch.cat(shown)), batch, scales, plan)  # type: ignore[operator]
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        cycle.step()
+    network.head.eval()  # type: ignore[union-attr]
