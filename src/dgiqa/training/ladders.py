@@ -58,6 +58,15 @@ class LadderMaker:
         )
         return better, worse
 
+    def whole(self, count: int) -> list[tuple[Rung, ...]]:
+        """The first ``count`` ladders, each with all its rungs, the unspoiled one first."""
+        found = []
+        for ladder in range(count):
+            index, kind, severities = self._ladder(ladder)
+            faults = [Fault(kind, severity, ladder) for severity in severities]
+            found.append(tuple(Rung(self._paths[index], fault, (0.0, 0.0), self._paths, index) for fault in faults))
+        return found
+
     def _ladder(self, ladder: int) -> tuple[int, str, list[int]]:
         """Picture, kind and rising severities of a ladder; the same in every run."""
         rng = np.random.default_rng([_STREAM, ladder])

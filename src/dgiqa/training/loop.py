@@ -32,6 +32,7 @@ from dgiqa.training.ladders import LadderMaker
 from dgiqa.training.objective import objective
 from dgiqa.training.optimiser import Scales, freeze, make_optimiser, move_average, set_rate, set_training
 from dgiqa.training.pictures import Pictures
+from dgiqa.training.probe import probe
 from dgiqa.training.recipe import Plan
 from dgiqa.training.sets import Parts, read_sets
 from dgiqa.training.start import fit_statistics, start_depth, start_network, statistics_pictures
@@ -98,7 +99,8 @@ def prepare(plan: Plan, out: Path, device: torch.device, *, roots: Mapping[str, 
     depth_map, label = start_depth(plan)
     pictures = Pictures(plan.model.recipe, depth_map, label, cache, keep)
     fitted = [parts.fitted for parts in sets]
-    batches = Batches(plan, fitted, pictures, _ladders(plan, sets), processes.rank(), processes.ranks())
+    ladders = _ladders(plan, sets)
+    batches = Batches(plan, fitted, pictures, ladders, processes.rank(), processes.ranks())
     checkpoints = Checkpoints(out, plan, {parts.fitted.name: parts.fitted.sum() + parts.held.sum() for parts in sets})
     _repeatable(device)
     network = start_network(plan)
@@ -107,6 +109,8 @@ def prepare(plan: Plan, out: Path, device: torch.device, *, roots: Mapping[str, 
         fit_statistics(network, _statistics(plan, batches))
     freeze(network, plan.model.freeze)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if state is None and plan.probe.epochs:
+        probe(network, plan, batches, ladders, device)
     averaged = copy.deepcopy(network).requires_grad_(False).eval()
     scales = Scales(len(sets)).to(device)
     optimiser = make_optimiser(network, scales, plan.train)

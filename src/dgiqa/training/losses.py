@@ -34,7 +34,7 @@ def plcc(found: Tensor, wanted: Tensor) -> Tensor:
     x, y = found - found.mean(), wanted - wanted.mean()
     if not y.any():
         return _nothing(found)
-    correlation: Tensor = (x * y).sum() / (x.norm() * y.norm() + TINY)
+    correlation: Tensor = (x * y).sum() / (x.norm() * y.norm()).clamp(min=TINY)
     return 1 - correlation
 
 
@@ -88,7 +88,7 @@ def norm_in_norm(found: Tensor, wanted: Tensor, p: float = 1.0, q: float = 2.0) 
     x, y = found - found.mean(), wanted - wanted.mean()
     if not y.any():
         return _nothing(found)
-    distance: Tensor = (x / (x.norm(q) + TINY) - y / (y.norm(q) + TINY)).abs().pow(p).sum()
+    distance: Tensor = (x / x.norm(q).clamp(min=TINY) - y / y.norm(q).clamp(min=TINY)).abs().pow(p).sum()
     largest: float = 2.0**p * len(found) ** max(0.0, 1 - p / q)
     return distance / largest
 

@@ -44,10 +44,10 @@ def probe(network: nn.Module, plan: Plan, batches: Batches, ladders: LadderMaker
     rungs = ladders.whole(plan.probe.ladders) if ladders else []
     pictures += [(rung.path, rung.fault) for ladder in rungs for rung in ladder]
     found = statistics_of(pictures, network, batches, device)
-    n = len(rated)
-    steps = np.array([[rung.fault.severity for rung in ladder] for ladder in rungs], np.float32).reshape(len(rungs), 3)
+    severities = [[rung.fault.severity for rung in ladder] for ladder in rungs]
     if processes.rank() == 0:
-        _fit(network, plan, batches, found[:n], found[n:].reshape(len(rungs), 3, found.shape[1]), steps)
+        spoiled = found[len(rated) :].reshape(len(rungs), -1, found.shape[1]) if rungs else found[:0]
+        _fit(network, plan, batches, found[: len(rated)], spoiled, np.array(severities, np.float32))
     processes.as_the_first(network)
 
 
@@ -89,7 +89,7 @@ def _fit(network: nn.Module, plan: Plan, batches: Batches, rated: Tensor, ladder
             order = rng.permutation(len(rated))
         chosen, order = order[:size], order[size:]
         whose = rng.integers(0, max(1, len(ladders)), pairs)
-        two = np.sort([rng.choice(3, 2, replace=False) for _ in range(pairs)]).reshape(pairs, 2)
+        two = np.sort([rng.choice(steps.shape[1], 2, replace=False) for _ in range(pairs)]).reshape(pairs, 2)
         shown = [rated[torch.from_numpy(chosen)]]
         shown += [ladders[torch.from_numpy(whose), torch.from_numpy(two[:, end])] for end in (0, 1) if pairs]
         apart = steps[whose, two[:, 1]] - steps[whose, two[:, 0]] if pairs else np.empty(0, np.float32)

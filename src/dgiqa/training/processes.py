@@ -66,6 +66,13 @@ def same_buffers(network: nn.Module) -> None:
         _replace([b for b in network.buffers() if b.dtype.is_floating_point], 1 / dist.get_world_size())
 
 
+def as_the_first(network: nn.Module) -> None:
+    """Every process's parameters and buffers become the first one's."""
+    if dist.is_initialized():
+        for tensor in network.state_dict().values():
+            dist.broadcast(tensor, 0)
+
+
 def from_all(own: Tensor, places: Tensor, n: int) -> Tensor:
     """(n, k): ``own`` (m, k) at ``places``, and the others' rows, through which no gradient goes, at theirs."""
     if not dist.is_initialized():

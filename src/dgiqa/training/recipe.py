@@ -260,6 +260,32 @@ class Ladders:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """A head start: the head alone, trained before the run on statistics of whole pictures that are computed once.
+
+    For networks that offer it, see :mod:`dgiqa.training.probe`; the first set and the ladders' kinds are its data.
+
+    Attributes:
+        epochs: passes over the pictures; 0 for none.
+        batch, rate, decay: pictures a step, the peak rate of its cycle, AdamW's weight decay.
+        ladders: how many ladders of spoiled pictures are measured for it.
+        pairs: rungs of these compared in each step.
+    """
+
+    epochs: float = 0.0
+    batch: int = 64
+    rate: float = 1e-3
+    decay: float = 0.05
+    ladders: int = 0
+    pairs: int = 16
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that make no run."""
+        if self.epochs < 0 or self.batch < 1 or self.rate <= 0 or min(self.decay, self.ladders, self.pairs) < 0:
+            raise ValueError("batch and rate must be positive; epochs, decay, ladders and pairs not negative")
+
+
+@dataclass(frozen=True)
 class Words:
     """What the trained card says that no run can know. The name is that of the recipe's file by default."""
 
@@ -282,6 +308,7 @@ class Plan:
     loss: Loss
     train: Train = field(default_factory=Train)
     ladders: Ladders = field(default_factory=Ladders)
+    probe: Probe = field(default_factory=Probe)
     card: Words = field(default_factory=Words)
     name: str = ""
     folder: Path = field(default=Path(), repr=False)
@@ -312,6 +339,8 @@ class Plan:
             raise ValueError("train.select = 'best' needs a validation part of the first set")
         if bool(self.ladders.pairs) != bool(self.loss.ladder):
             raise ValueError("ladders.pairs and loss.ladder go together: one of them is 0")
+        if self.probe.ladders and not self.ladders.pairs:
+            raise ValueError("probe.ladders need the kinds of [ladders]: set ladders.pairs and loss.ladder")
         if bool(self.loss.distil) != any(part.targets for part in self.data):
             raise ValueError("loss.distil and data.targets go together: one of them is missing")
 
