@@ -42,23 +42,8 @@ def export(network: nn.Module, card: ModelCard, path: Path, *, half: bool = Fals
     side = card.recipe.crop or card.recipe.short_side
     names = ["color", "depth"] if card.recipe.depth else ["color"]
     example = _example(names, (side, side + (card.recipe.multiple if not card.recipe.crop else 0)))
-    free = {1: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC} if not card.recipe.crop else {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            network,
-            example,
-            dynamo=True,
-            input_names=names,
-            output_names=["raw"],
-            dynamic_shapes=tuple(free for _ in names),
-            verbose=False,
-            optimize=False,  # folding batch norm away would lose the parameters' names
-        )
-    assert program is not None
+    model = trace(network, names, example, free=not card.recipe.crop)
     part = path.with_name(path.name + ".part")
-    model = _without_traces(program.model_proto)
     if half:
         store_half(model)
     part.write_bytes(model.SerializeToString())
@@ -70,6 +55,26 @@ def export(network: nn.Module, card: ModelCard, path: Path, *, half: bool = Fals
         )
     part.replace(path)
     return difference
+
+
+def trace(network: nn.Module, names: list[str], example: tuple[torch.Tensor, ...], *, free: bool = True) -> Any:
+    """The ONNX model of ``network``, in eval mode, with inputs ``names``; ``free`` leaves their sizes open."""
+    sizes = {1: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC} if free else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            network,
+            example,
+            dynamo=True,
+            input_names=names,
+            output_names=["raw"],
+            dynamic_shapes=tuple(sizes for _ in names),
+            verbose=False,
+            optimize=False,  # folding batch norm away would lose the parameters' names
+        )
+    assert program is not None
+    return _without_traces(program.model_proto)
 
 
 def _without_traces(model: Any) -> Any:

@@ -129,8 +129,11 @@ def fit(run: Run) -> None:
     """Every step from where the run stands to the last one."""
     train, total = run.plan.train, run.batches.total
     every = train.validate or run.batches.steps_per_epoch
-    set_training(run.network)
     _say(_beginning(run))
+    if run.plan.probe.epochs and not run.checkpoints.file.exists():  # what the head start alone is worth
+        _validate(run, 0)
+        _save(run, 0)
+    set_training(run.network)
     bar = tqdm(total=total, initial=run.checkpoints.step, unit="step", disable=None if processes.rank() == 0 else True)
     with bar, closing(run.log), closing(run.batches.ahead(run.checkpoints.step)) as steps:
         means = _Means(run)

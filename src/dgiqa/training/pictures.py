@@ -14,8 +14,10 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 
 from dgiqa import distortions
@@ -25,8 +27,10 @@ from dgiqa.distortions import distort, uses_depth
 from dgiqa.imaging.decode import decode
 from dgiqa.imaging.resize import fit, resize
 from dgiqa.imaging.views import DepthMap
-from dgiqa.types import UInt8
+from dgiqa.types import Float32, UInt8
 from dgiqa.weights.files import sha256_of
+
+A = TypeVar("A", bound=npt.NDArray[Any])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +81,19 @@ class Pictures:
         depth = self._kept(name, "depth", self._depth_key, ".png", lambda: self._depth(original, color))
         return color, depth
 
+    def kept_row(self, path: Path, fault: Fault | None, key: str, look: Callable[[UInt8], Float32]) -> Float32:
+        """(S,) what ``look`` finds in the colour picture; ``key`` changes with ``look``.
+
+        Raises:
+            ImageError: the picture can't be read.
+        """
+        fault = fault if fault and fault.severity else None
+
+        def compute() -> Float32:
+            return look(fit(self._original(path, fault), self.recipe))
+
+        return self._kept(self._name(path, fault), "rows", f"{self._color_key}-{key}", ".npy", compute)
+
     def _original(self, path: Path, fault: Fault | None) -> UInt8:
         pixels = decode(path, background=self.recipe.background).pixels
         if fault is None:
@@ -99,15 +116,13 @@ class Pictures:
         spoiled = f"-{fault.kind}-{fault.severity}-{fault.seed}-{self._faults_key}" if fault else ""
         return self._sums[path][:32] + spoiled
 
-    def _kept(
-        self, name: str, kind: str, key: str, ending: str, compute: Callable[[], UInt8], keep: bool = True
-    ) -> UInt8:
+    def _kept(self, name: str, kind: str, key: str, ending: str, compute: Callable[[], A], keep: bool = True) -> A:
         """The array from the cache; else computed, and put there."""
         if self._cache is None or not keep:
             return compute()
         file = self._cache / kind / key / name[:2] / f"{name}{ending}"
         try:
-            return _READERS[ending](file)
+            return _READERS[ending](file)  # type: ignore[no-any-return]
         except (OSError, ValueError):  # not there, or cut short by a full disk
             array = compute()
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +159,7 @@ def _read_png(file: Path) -> UInt8:
         return np.array(image)
 
 
-def _as_npy(array: UInt8) -> bytes:
+def _as_npy(array: npt.NDArray[Any]) -> bytes:
     stream = io.BytesIO()
     np.save(stream, np.ascontiguousarray(array))
     return stream.getvalue()
@@ -156,5 +171,5 @@ def _as_png(array: UInt8) -> bytes:
     return stream.getvalue()
 
 
-_READERS: dict[str, Callable[[Path], UInt8]] = {".npy": _mapped, ".png": _read_png}
-_WRITERS: dict[str, Callable[[UInt8], bytes]] = {".npy": _as_npy, ".png": _as_png}
+_READERS: dict[str, Callable[[Path], Any]] = {".npy": _mapped, ".png": _read_png}
+_WRITERS: dict[str, Callable[[Any], bytes]] = {".npy": _as_npy, ".png": _as_png}

@@ -220,6 +220,7 @@ class Ladders:
         pairs: in each step, of all processes together; 0 for no ladders.
         start: the share of the run after which they join.
         kinds: kinds of distortion, or ``all``, ``kadid``, ``natural``, with their shares.
+        without: kinds that are left out of these, to judge by them how training carries over to others.
         severities: those that are drawn from; unspoiled is always one of a ladder's rungs.
         pool: how many different ladders there are; 0 draws a new one each time.
         loss: ``margin``: the worse one lies ``margin`` × steps of severity lower; ``fidelity``: it is the worse one
@@ -231,6 +232,7 @@ class Ladders:
     pairs: int = 0
     start: float = 0.6
     kinds: dict[str, float] = field(default_factory=lambda: {"all": 1.0})
+    without: tuple[str, ...] = ()
     severities: tuple[int, ...] = SEVERITIES
     pool: int = 2500
     loss: Literal["margin", "fidelity"] = "margin"
@@ -241,7 +243,9 @@ class Ladders:
         """Raises ValueError for unknown kinds or severities, and for shares that make no sense."""
         if unknown := [kind for kind in self.kinds if kind not in (*KINDS, *GROUPS)]:
             raise ValueError(f"kinds: {unknown[0]!r} is unknown; known: {', '.join((*GROUPS, *KINDS))}")
-        if not self.kinds or any(not share > 0 for share in self.kinds.values()):
+        if unknown := [kind for kind in self.without if kind not in KINDS]:
+            raise ValueError(f"without: {unknown[0]!r} is unknown; known: {', '.join(KINDS)}")
+        if not self.kinds or not self.shares() or any(not share > 0 for share in self.kinds.values()):
             raise ValueError("kinds: each share must be positive")
         if not self.severities or set(self.severities) - set(SEVERITIES):
             raise ValueError("severities are 1 to 5")
@@ -252,7 +256,8 @@ class Ladders:
         """Each kind's probability; they sum to 1."""
         found: dict[str, float] = {}
         for name, share in self.kinds.items():
-            members = kinds_of(name) if name in GROUPS else (name,)
+            named = kinds_of(name) if name in GROUPS else (name,)
+            members = [kind for kind in named if kind not in self.without]
             for kind in members:
                 found[kind] = found.get(kind, 0.0) + share / len(members)
         total = sum(found.values())

@@ -4,8 +4,8 @@ After Ramesh et al., arXiv:2505.24002: bridges, depth-guided attention and the d
 width. What differs, and why: EfficientNet-Lite0 looks at colour and a trunk of four strided stages at depth. Maps are
 gathered as the mean and the deviation over each cell of 32×32 pixels instead of picking single points, because noise
 and blur live in the texture between the points. The dilated stack also sees the colour map itself, because a small
-depth network is too rough to carry the whole residual stream. The head reads, beside the stack, the mean and deviation
-of every stage of the colour trunk over the whole picture: on photographs these say more than anything else.
+depth network is too rough to carry the whole residual stream. The head reads, beside the stack, the mean, deviation and
+maximum of every stage of the colour trunk over the whole picture: on photographs these say more than anything else.
 """
 
 from __future__ import annotations
@@ -85,14 +85,14 @@ class DGIQAMobile(nn.Module):
         self.depth_bridges = _bridges(map(_cell_channels, DEPTH_STAGES, DEPTH_STRIDES))
         self.depth_car = DepthCAR(width, heads, ratio)
         self.dilated = DilatedStack(2 * width, width)
-        self.head = Head(2 * sum(CHANNELS), 2 * width, hidden)
+        self.head = Head(3 * sum(CHANNELS), 2 * width, hidden)
 
     def forward(self, color: Tensor, depth: Tensor) -> Tensor:
         maps = self.color_trunk((color.permute(0, 3, 1, 2).float() - 127.0) / 128.0)
         return self.judge([Cells.of(m, stride) for m, stride in zip(maps, STRIDES, strict=True)], quarter_depth(depth))
 
     def statistics(self, color: Tensor) -> Tensor:
-        """(V, H, W, 3) uint8 to (V, S): mean and deviation of every stage of the colour trunk, as the head reads them."""
+        """(V, H, W, 3) uint8 to (V, S): mean, deviation and maximum of the colour trunk's stages, as the head reads them."""
         maps = self.color_trunk((color.permute(0, 3, 1, 2).float() - 127.0) / 128.0)
         return torch.cat([Cells.of(m, s).over_picture() for m, s in zip(maps, STRIDES, strict=True)], 1)
 
@@ -123,31 +123,32 @@ class DGIQAMobile(nn.Module):
 
 
 class Cells:
-    """Mean and mean square of a map over cells of 32×32 pixels.
+    """Mean and mean square of a map over cells of 32×32 pixels, and its maximum over the picture.
 
     Attributes:
         mean, square: (N, C, H/32, W/32).
+        highest: (N, C).
         single: each cell is one point of the map, which has no deviation.
     """
 
-    def __init__(self, mean: Tensor, square: Tensor, single: bool) -> None:
-        self.mean, self.square, self.single = mean, square, single
+    def __init__(self, mean: Tensor, square: Tensor, highest: Tensor, single: bool) -> None:
+        self.mean, self.square, self.highest, self.single = mean, square, highest, single
 
     @staticmethod
     def of(x: Tensor, stride: int) -> Cells:
-        side = CELL // stride
+        side, highest = CELL // stride, x.amax((2, 3))
         if side == 1:
-            return Cells(x, x.square(), True)
-        return Cells(F.avg_pool2d(x, side), F.avg_pool2d(x.square(), side), False)
+            return Cells(x, x.square(), highest, True)
+        return Cells(F.avg_pool2d(x, side), F.avg_pool2d(x.square(), side), highest, False)
 
     def maps(self) -> Tensor:
         """(N, C or 2 C, H/32, W/32): the means, and the deviations where there are any."""
         return self.mean if self.single else torch.cat([self.mean, _deviation(self.mean, self.square)], 1)
 
     def over_picture(self) -> Tensor:
-        """(N, 2 C): mean and deviation over the whole picture."""
+        """(N, 3 C): mean, deviation and maximum over the whole picture."""
         mean, square = self.mean.mean((2, 3)), self.square.mean((2, 3))
-        return torch.cat([mean, _deviation(mean, square)], 1)
+        return torch.cat([mean, _deviation(mean, square), self.highest], 1)
 
 
 class Head(nn.Module):

@@ -1,0 +1,99 @@
+"""List the data sets of rated pictures, show one's card, or check what of it is there.
+
+    dgiqa datasets                      all cards
+    dgiqa datasets koniq10k             one card: files, columns, scale, parts, licence
+    dgiqa datasets check koniq10k DIR   what of it lies in DIR and what is missing
+
+The files are yours to bring; each card says from where.
+
+Exit code 0: listed, or all there; 1: something is missing; 2: misused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from dgiqa.datasets import DataSetCard, check, find_dataset, list_datasets
+from dgiqa.errors import UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("words", nargs="*", metavar="NAME | check NAME DIR", help="a card to show, or a set to check")
+    parser.add_argument("--json", action="store_true", help="print JSON: one card, or one card a line")
+
+
+def run(args: argparse.Namespace) -> int:
+    words: list[str] = args.words
+    if words[:1] == ["check"]:
+        if len(words) != 3:
+            raise UsageError("check takes a name and a folder", hint="dgiqa datasets check NAME DIR")
+        return run_check(find_dataset(words[1]), Path(words[2]))
+    if len(words) > 1:
+        raise UsageError(f"{' '.join(words)}: one name at a time", hint="dgiqa datasets check NAME DIR checks a set")
+    cards = [find_dataset(words[0])] if words else list_datasets()
+    if args.json:
+        for card in cards:
+            print(json.dumps(dataclasses.asdict(card) | {"splits": card.splits}))
+    elif words:
+        print_card(cards[0])
+    else:
+        print_list(cards)
+    return 0
+
+
+def run_check(card: DataSetCard, root: Path) -> int:
+    findings = check(card, root)
+    for finding in findings:
+        print(f"{'ok     ' if finding.whole else 'MISSING'}  {finding.text}")
+    if all(finding.whole for finding in findings):
+        print(f"{card.title} is whole: dgiqa evaluate --on {card.name} --root {root}")
+        return 0
+    print(f"{card.title}: {card.bring or 'bring what is missing'}: {card.page}")
+    return 1
+
+
+def print_list(cards: list[DataSetCard]) -> None:
+    width = max(len(card.name) for card in cards)
+    print(f"{'name':<{width}}  {'pictures':>8}  {'scale':<22}  {'official parts':<28}  what it is")
+    for card in cards:
+        parts = ", ".join(card.official) or "none"
+        print(f"{card.name:<{width}}  {card.pictures:>8,}  {_scale(card):<22}  {parts:<28}  {card.summary}")
+    print(
+        "dgiqa datasets NAME shows a card; train-0 to train-9 with test-0 to test-9 are ten seeded 80/20 splits of each"
+    )
+
+
+def print_card(card: DataSetCard) -> None:
+    scale = card.scale
+    official = ", ".join(card.official) or "none"
+    disjoint = "pictures of one reference stay together" if card.has_references else "by picture"
+    rows = [
+        ("paper", card.paper),
+        ("page", card.page),
+        ("licence", card.licence),
+        ("to do", card.bring or "unpack the set"),
+        ("scale", _scale(card) + (f", {scale.raters} raters a picture" if scale.raters else "")),
+        ("pictures in", card.images or "the folder itself"),
+        *[("list", f"{table.file} ({_columns(table)})") for table in card.tables],
+        ("parts", f"all; official: {official}; train-0 to train-9 with test-0 to test-9: seeded 80/20, {disjoint}"),
+        *[(name, f"of {part.of}, {part.why}") for name, part in card.lists.items()],
+        ("checked", card.checked or "nothing"),
+    ]
+    print(f"{card.name}: {card.title}\n{card.summary}\n")
+    for name, text in rows:
+        print(f"{name:<13}{text}")
+
+
+def _columns(table: object) -> str:
+    """What each named column is."""
+    keys = ("part", "picture", "score", "deviation", "reference", "distortion", "set", "skip")
+    found = {key: getattr(table, key) for key in keys}
+    return ", ".join(f"{key} {value}" for key, value in found.items() if value)
+
+
+def _scale(card: DataSetCard) -> str:
+    scale = card.scale
+    return f"{scale.low:g}..{scale.high:g}, {scale.better} better"

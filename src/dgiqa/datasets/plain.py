@@ -1,0 +1,132 @@
+"""A plain CSV file as a data set: ``path,mos`` and, if wished, ``std``, ``ref``, ``split``, ``subset``, ``distortion``.
+
+pyiqa's meta files are taken as they are: ``img_name`` or ``dist_name`` for the path, ``mos`` or ``dmos``, ``ref_name``,
+and split columns such as ``official_split`` or ``ratio802_seed123_split01`` with values 0 train, 1 val, 2 test.
+
+MOS may be on one of three scales, told by the file's largest and smallest value: 0 to 1, 1 to 5, or 0 to 100. Any
+other scale is stretched from the file's own lowest to its highest, whichever part is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dgiqa.datasets.pictures import Pictures
+from dgiqa.datasets.split import Split
+from dgiqa.datasets.table import number_in, read_lines
+from dgiqa.errors import UsageError
+from dgiqa.types import Float32
+
+#: Names that a column may have, best first.
+NAMES = {
+    "path": ("path", "img_name", "dist_name", "image_name", "image", "name", "filename"),
+    "mos": ("mos", "dmos"),
+    "std": ("std", "mos_std", "sd"),
+    "ref": ("ref", "ref_name", "reference"),
+    "subset": ("subset",),
+    "distortion": ("distortion", "dist_type"),
+    "raters": ("raters",),
+}
+#: What the numbers of pyiqa's split columns mean.
+PARTS = {"0": "train", "1": "val", "2": "test"}
+#: Ends of the scales that are known by their looks.
+SCALES = ((0.0, 1.0), (1.0, 5.0), (0.0, 100.0))
+
+
+def read_plain(file: Path, root: Path) -> tuple[Split, dict[str, list[int]]]:
+    """The whole file as the part ``all``, and the indices of its parts by name.
+
+    ``dmos`` is turned: lower is better there. A column ``split`` gives the parts' names; of pyiqa's columns each gives
+    parts such as ``test@ratio802_seed123_split01``, and ``official_split`` plain ``train``, ``val`` and ``test``.
+
+    Raises:
+        UsageError: the file can't be read, lacks a column, a MOS is no number, or pictures are missing: by name.
+    """
+    lines = read_lines(file, ",")
+    if not lines:
+        raise UsageError(f"{file}: is empty", hint="it needs the columns path,mos")
+    header = [name.lower() for name in lines[0][1]]
+    places = {
+        key: next(header.index(name) for name in names if name in header)
+        for key, names in NAMES.items()
+        if any(name in header for name in names)
+    }
+    if missing := [key for key in ("path", "mos") if key not in places]:
+        raise UsageError(f"{file}: no column {missing[0]}", hint=f"it has {', '.join(lines[0][1])}")
+    rows = [(number, cells) for number, cells in lines[1:] if _cell(cells, places["path"])]
+    if not rows:
+        raise UsageError(f"{file}: has a header and no rows")
+    names = [_cell(cells, places["path"]) for _, cells in rows]
+    scores = np.array([number_in(_cell(cells, places["mos"]), file, number) for number, cells in rows])
+    pictures = Pictures(root)
+    paths = tuple(pictures.find(name) for name in names)
+    if gone := [path for path in paths if not path.is_file()]:
+        raise UsageError(
+            f"{file}: {len(gone)} of {len(paths)} pictures are missing, first {gone[0]}",
+            hint=f"its paths count from {root}; --root names another folder",
+        )
+    low, high = scale_of(scores)
+    mos = (scores - low) / (high - low)
+    whole = Split(
+        dataset=str(file),
+        split="all",
+        paths=paths,
+        mos=(1 - mos if header[places["mos"]] == "dmos" else mos).astype(np.float32),
+        subsets=tuple(_cell(cells, places.get("subset")) for _, cells in rows),
+        distortions=tuple(_cell(cells, places["distortion"]) for _, cells in rows) if "distortion" in places else (),
+        references=_references(rows, places.get("ref"), root),
+        deviations=_deviations(file, rows, places.get("std"), high - low),
+        raters=_raters(file, rows, places.get("raters")),
+    )
+    return whole, _parts(header, rows)
+
+
+def scale_of(scores: Float32 | np.ndarray) -> tuple[float, float]:
+    """The ends of the scale that the scores are on; see the top of this file."""
+    lowest, highest = float(scores.min()), float(scores.max())
+    for low, high in SCALES:
+        if low <= lowest and highest <= high:
+            return low, high
+    return lowest, highest
+
+
+def _parts(header: list[str], rows: list[tuple[int, list[str]]]) -> dict[str, list[int]]:
+    parts: dict[str, list[int]] = {}
+    for place, name in enumerate(header):
+        if "split" not in name:
+            continue
+        plain = name in ("split", "official_split")
+        for i, (_, cells) in enumerate(rows):
+            if value := _cell(cells, place):
+                part = value if name == "split" else PARTS.get(value.removesuffix(".0"), value)
+                parts.setdefault(part if plain else f"{part}@{name}", []).append(i)
+    return parts
+
+
+def _references(rows: list[tuple[int, list[str]]], place: int | None, root: Path) -> tuple[Path | None, ...]:
+    if place is None:
+        return ()
+    originals = Pictures(root)
+    names = [_cell(cells, place) for _, cells in rows]
+    return tuple(originals.find(name) if name else None for name in names)
+
+
+def _deviations(file: Path, rows: list[tuple[int, list[str]]], place: int | None, width: float) -> Float32 | None:
+    if place is None:
+        return None
+    texts = [(number, _cell(cells, place)) for number, cells in rows]
+    found = [number_in(text, file, number) if text else np.nan for number, text in texts]
+    return (np.array(found) / width).astype(np.float32)
+
+
+def _raters(file: Path, rows: list[tuple[int, list[str]]], place: int | None) -> int:
+    """The mean number of raters, rounded."""
+    if place is None:
+        return 0
+    return round(float(np.mean([number_in(_cell(cells, place), file, number) for number, cells in rows])))
+
+
+def _cell(cells: list[str], place: int | None) -> str:
+    return cells[place] if place is not None and place < len(cells) else ""

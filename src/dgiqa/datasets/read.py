@@ -1,0 +1,125 @@
+"""From a card and the user's files to a :class:`Split`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dgiqa.datasets.card import DataSetCard, find_dataset, left_out
+from dgiqa.datasets.pictures import Pictures
+from dgiqa.datasets.plain import read_plain
+from dgiqa.datasets.split import Split, seeded
+from dgiqa.datasets.table import Row, read_table
+from dgiqa.errors import UsageError
+
+
+def read_split(dataset: str, split: str, root: Path) -> Split:
+    """The part ``split`` of ``dataset`` whose files lie under ``root``.
+
+    Args:
+        dataset: a card's name, or the path of a CSV file (see :mod:`dgiqa.datasets.plain`).
+        split: ``all``, ``train-0`` … ``test-9``, or a part that the card, or the file's column ``split``, names.
+
+    Raises:
+        UsageError: no such card or part, or files that are missing under ``root``, by name, with the way out.
+    """
+    if dataset.lower().endswith(".csv"):
+        whole, parts = read_plain(Path(dataset), root)
+        return _part(whole, split, parts)
+    card = find_dataset(dataset)
+    if split not in card.splits:
+        raise UsageError(
+            f"{dataset}: no split {split}",
+            hint=f"known: {', '.join(['all', *card.official])}, and train-0 to train-9 with test-0 to test-9",
+        )
+    listed = card.lists.get(split)
+    rows = read_rows(card, root, listed.of if listed else split)
+    if listed:
+        out = set(left_out(card, listed))
+        rows = [row for i, row in enumerate(rows) if i not in out]
+    return _part(_whole(card, rows, root, split), split, {})
+
+
+def read_rows(card: DataSetCard, root: Path, split: str) -> list[Row]:
+    """The rows of the tables that a part needs: one official part, or all of them.
+
+    Raises:
+        UsageError: a table is missing or not as the card says.
+    """
+    by_file = {table.part for table in card.tables if table.part}
+    tables = [table for table in card.tables if split not in by_file or table.part == split]
+    rows = [row for table in tables for row in read_table(card, table, root)]
+    if split not in card.parts:
+        return rows
+    return [row for row in rows if row.set == card.parts[split]]
+
+
+def _whole(card: DataSetCard, rows: Sequence[Row], root: Path, split: str) -> Split:
+    if not rows:
+        raise UsageError(f"{card.name}: the part {split} has no pictures", hint=f"bring the set anew from {card.page}")
+    pictures = Pictures(root / card.images)
+    paths = [pictures.find(row.picture) for row in rows]
+    if missing := [path for path in paths if not path.is_file()]:
+        raise UsageError(
+            f"{card.name}: {len(missing)} of {len(paths)} pictures are missing, first {missing[0]}",
+            hint=f"bring the data set from {card.page}; dgiqa datasets check {card.name} {root} tells what is there",
+        )
+    scale = card.scale
+    scores = np.array([row.score for row in rows])
+    outside = np.flatnonzero((scores < scale.low - 1e-6) | (scores > scale.high + 1e-6))
+    if outside.size:
+        row = rows[int(outside[0])]
+        raise UsageError(
+            f"{card.name}: {row.picture} has the score {row.score:g}, outside {scale.low:g} to {scale.high:g}",
+            hint="is it the file that the card names? Other editions of a set have other scales",
+        )
+    share = (scores - scale.low) / scale.width
+    deviations = np.array([row.deviation for row in rows], np.float32) / (scale.deviations or scale.width)
+    return Split(
+        dataset=card.name,
+        split="all" if seeded(split, ("",)) is not None else split,
+        paths=tuple(paths),
+        mos=(share if scale.better == "higher" else 1 - share).astype(np.float32),
+        subsets=tuple(_found(card.subset, row.picture) for row in rows),
+        distortions=_distortions(card, rows),
+        references=_references(card, rows, root),
+        deviations=deviations if np.isfinite(deviations).any() else None,
+        raters=scale.raters,
+    )
+
+
+def _part(whole: Split, split: str, parts: Mapping[str, Sequence[int]]) -> Split:
+    """A seeded part of the whole, one of ``parts``, or the whole itself."""
+    groups = [str(r or p) for r, p in zip(whole.references or (None,) * len(whole), whole.paths, strict=True)]
+    chosen = seeded(split, groups)
+    if chosen is None:
+        if split == whole.split:
+            return whole
+        if split not in parts:
+            known = ", ".join(["all", *parts])
+            raise UsageError(f"{whole.dataset}: no split {split}", hint=f"known: {known}, and train-0 to test-9")
+        chosen = np.array(parts[split], np.intp)
+    if not chosen.size:
+        raise UsageError(f"{whole.dataset}: the part {split} has no pictures")
+    return whole.some(split, chosen)
+
+
+def _references(card: DataSetCard, rows: Sequence[Row], root: Path) -> tuple[Path | None, ...]:
+    if not card.has_references:
+        return ()
+    originals = Pictures(root / card.originals)
+    names = [row.reference or _found(card.reference, row.picture) for row in rows]
+    return tuple(originals.find(card.original.replace("{}", name)) if name else None for name in names)
+
+
+def _distortions(card: DataSetCard, rows: Sequence[Row]) -> tuple[str, ...]:
+    found = [row.distortion or _found(card.distortion, row.picture) for row in rows]
+    return tuple(card.distortions.get(kind, kind) for kind in found) if any(found) else ()
+
+
+def _found(pattern: str, name: str) -> str:
+    match = re.search(pattern, name) if pattern else None
+    return match.group(1) if match else ""
