@@ -24,9 +24,14 @@ FLAGS = {
         "--folds", "--lower-is-better", "--on", "--out", "--root", "--seed", "--split", "--test-share", "--workers",
     },
     "convert": {"--out"},
+    "datasets": {"--json"},
     "demo": {"--model", "--out"},
     "distort": {
         "--depth", "--format", "--kinds", "--max-megapixels", "--out", "--seed", "--severities", "--workers",
+    },
+    "evaluate": {
+        "--column", "--from", "--limit", "--lower-is-better", "--on", "--out", "--page", "--root", "--scores",
+        "--split", "--workers",
     },
     "fetch": {"--mirror", "--offline", "--timeout"},
     "models": {"--json"},
@@ -34,6 +39,7 @@ FLAGS = {
         "--batch", "--depth", "--fail-fast", "--json", "--max-megapixels", "--model", "--no-recursive", "--out",
         "--recursive", "--runtime", "--sort", "--workers",
     },
+    "train": {"--cache", "--data", "--keep-pictures", "--out", "--set"},
 }  # fmt: skip
 PUBLIC = {
     "DgiqaError", "Failure", "Found", "Image", "ImageError", "ModelCard", "RunError", "Score", "Scorer",

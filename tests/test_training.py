@@ -150,11 +150,12 @@ def test_it_learns(root: Path, cache: Path, tmp_path: Path) -> None:
     more = ("train.ema=0.9", "train.validate=75", "train.warmup=5", "ladders.pairs=0", "loss.ladder=0", "train.log=25")
     run = run_of(plan_of(tmp_path, *settings, *more), tmp_path / "out", root, cache)
     held = run.sets[0].held
-    before = srcc(predict(run.averaged, run.batches, held, run.device)[:, 0], held.mos)
+    before = np.abs(predict(run.averaged, run.batches, held, run.device)[:, 0] - held.mos).mean()
     loop.fit(run)
     scores = predict(run.averaged, run.batches, held, run.device)
+    assert np.abs(scores[:, 0] - held.mos).mean() < 0.1 < 0.15 < before
     after = srcc(scores[:, 0], held.mos)
-    assert after > 0.9 > before
+    assert after > 0.9
     log = lines_of(tmp_path / "out")
     losses = [line["loss"] for line in log if "loss" in line]
     assert losses[-1] < losses[0] / 2
@@ -251,7 +252,8 @@ def test_a_run_ends_in_a_card_that_scores(finished: Path, root: Path) -> None:
         assert score.raw == pytest.approx(rows["raw"][i], abs=TORCH_AGAINST_ONNX)
         assert score.spread == pytest.approx(rows["spread"][i], abs=TORCH_AGAINST_ONNX)
         assert score.low <= score.quality <= score.high
-    assert srcc(rows["raw"], rows["mos"]) == pytest.approx(card.measured[0].srcc, abs=1e-4)
+    # kept raw scores have six decimals: pictures that differ by less tie
+    assert srcc(rows["raw"], rows["mos"]) == pytest.approx(card.measured[0].srcc, abs=2e-3)
 
 
 def test_the_same_command_again_changes_nothing(finished: Path, root: Path, cache: Path, tmp_path: Path) -> None:
@@ -283,7 +285,7 @@ def test_published_weights_come_with_their_tables(finished: Path, tmp_path: Path
         assert getattr(card, table) == getattr(draft, table), table
     assert card.weights["onnx"].sha256 == draft.weights["onnx"].sha256
     assert (folder / "built_in.onnx").read_bytes() == finished.with_suffix(".onnx").read_bytes()
-    with pytest.raises(UsageError, match="is of dgiqa_mobile, depth_mobile.rendered of depth_mobile"):
+    with pytest.raises(UsageError, match=r"is of dgiqa_mobile, depth_mobile\.rendered of depth_mobile"):
         publish(find_card("depth_mobile.rendered"), finished)
 
 
@@ -295,7 +297,7 @@ def test_the_command_line_says_what_is_wrong(root: Path, tmp_path: Path, capsys)
         ("--data", "biq2021=/no/such"): "--data biq2021=/no/such: there is no folder /no/such",
         ("--set", "train.epoch=1"): "small.toml: train: epoch: unknown key",
         (): "where is the data set biq2021?; say --data biq2021=FOLDER",
-        ("--data", f"biq2021={root}", "--set", "model.freeze=[x]"): "model.freeze: expected a list, found '[x]'",
+        ("--data", f"biq2021={root}", "--set", "model.freeze=[x]"): "model: freeze: expected a list, found '[x]'",
         ("--data", f"biq2021={root}", "--set", 'model.freeze=["x"]'): "no parameter's name starts with 'x'",
         ("--data", f"biq2021={root}", "--set", "train.rates={x=1}"): "no trained parameter's name starts with 'x'",
         ("--data", f"biq2021={root}", "--set", "model.initial=no.pth"): "no.pth: can't be read",
@@ -347,19 +349,69 @@ def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
         start._unpickle(tmp_path / "code.pth")
 
 
-@pytest.mark.usefixtures("tiny")
-def test_networks_get_their_statistics_before_the_first_step(root: Path, cache: Path, tmp_path, monkeypatch) -> None:
-    seen = []
+@pytest.fixture
+def describing(tiny: None, monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """The tiny network offers statistics and a score from them; the list gets the rows that scale it."""
+    seen: list[torch.Tensor] = []
 
-    def fit_statistics(self, batches) -> None:
-        seen.extend((color.shape, depth.shape, color.dtype) for color, depth in batches)
+    def statistics(self, color: torch.Tensor) -> torch.Tensor:
+        x = color.permute(0, 3, 1, 2).float() / 255
+        x = self.color_trunk(10 * (x[..., 1:] - x[..., :-1]).abs())
+        return torch.cat([x.mean((2, 3)), x.square().mean((2, 3))], 1)
 
-    monkeypatch.setattr(Tiny, "fit_statistics", fit_statistics, raising=False)
+    def from_statistics(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.cat([rows, rows.new_zeros(len(rows), 2)], 1)).sigmoid()
+
+    monkeypatch.setattr(Tiny, "statistics", statistics, raising=False)
+    monkeypatch.setattr(Tiny, "probe", from_statistics, raising=False)
+    monkeypatch.setattr(Tiny, "fit_statistics", lambda self, rows: seen.append(rows), raising=False)
+    return seen
+
+
+def test_networks_get_their_statistics_before_the_first_step(
+    describing: list[torch.Tensor], root: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Those that torch gives; computed once, and not again in a run that goes on."""
     plan = plan_of(tmp_path, "model.freeze=[]", "train.statistics=5", "train.steps=1")
-    loop.fit(run_of(plan, tmp_path / "out", root, cache))
-    assert seen == [((1, 96, 96, 3), (1, 96, 96), torch.uint8)] * 5
+    run = run_of(plan, tmp_path / "out", root, cache)
+    paths = [run.batches.sets[0].paths[i] for i in (0, 9, 19, 29, 39)]
+    colors = [torch.from_numpy(np.array(run.batches.pictures.see(path)[0]))[None] for path in paths]
+    with torch.no_grad():
+        wanted = torch.cat([run.network.statistics(color) for color in colors])
+    assert len(describing) == 1
+    torch.testing.assert_close(describing[0], wanted, atol=1e-5, rtol=1e-4)
+    loop.fit(run)
     run_of(plan, tmp_path / "out", root, cache)
-    assert len(seen) == 5  # a run that goes on has them in its checkpoint
+    assert len(describing) == 1
+
+
+def test_a_head_start_trains_the_head_alone(
+    describing: list[torch.Tensor], root: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It agrees with people before the first step; spoiled pictures join; what is not the head stays."""
+    settings = ("model.freeze=[]", "train.steps=1", "probe.epochs=40", "probe.batch=8", "probe.rate=0.1")
+    plan = plan_of(tmp_path, *settings, "probe.ladders=6", "probe.pairs=4")
+    run = run_of(plan, tmp_path / "out", root, cache)
+    fresh = start.start_network(plan).state_dict()
+    moved = {name for name, value in run.network.state_dict().items() if not torch.equal(value, fresh[name])}
+    assert moved == {"head.weight", "head.bias"}
+    loop.fit(run)
+    first, *_ = [line for line in lines_of(tmp_path / "out") if "validation" in line]
+    assert first["step"] == 0
+    assert first["srcc"] > 0.9
+
+    def again(*_: object) -> None:
+        raise AssertionError("a row was computed twice")
+
+    monkeypatch.setattr("dgiqa.training.pictures.fit", again)
+    same_rows = run_of(plan, tmp_path / "other", root, cache)
+    assert torch.equal(same_rows.network.head.weight, run_of(plan, tmp_path / "third", root, cache).network.head.weight)
+
+
+def test_a_head_start_wants_a_network_that_offers_it(root: Path, cache: Path, tmp_path: Path, tiny: None) -> None:
+    plan = plan_of(tmp_path, "model.freeze=[]", "probe.epochs=1")
+    with pytest.raises(UsageError, match=r"^probe: the network of dgiqa_mobile offers none"):
+        run_of(plan, tmp_path / "out", root, cache)
 
 
 def test_rates_go_by_part_and_by_layer() -> None:

@@ -51,6 +51,14 @@ def test_settings_go_over_the_recipe_and_keep_their_types(tmp_path: Path) -> Non
     assert sum(plan.ladders.shares().values()) == pytest.approx(1)
 
 
+def test_kinds_can_be_left_out_of_the_ladders(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "ladders.kinds={natural=3, noise=1}", 'ladders.without=["glare", "rain"]')
+    shares = plan.ladders.shares()
+    assert {"glare", "rain"}.isdisjoint(shares)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["noise"] == pytest.approx(0.25)
+
+
 WRONG = {
     "train.epoch=3": "{path}: train: epoch: unknown key; known keys: epochs, steps, ",
     "train.epochs=many": "{path}: train: epochs: expected float, found 'many'",
@@ -64,6 +72,8 @@ WRONG = {
     "loss.ladder=0": "{path}: ladders.pairs and loss.ladder go together: one of them is 0",
     "loss.distil=1": "{path}: loss.distil and data.targets go together: one of them is missing",
     "ladders.kinds={nosie=1}": "{path}: ladders: kinds: 'nosie' is unknown; known: all, kadid, natural, ",
+    'ladders.without=["nosie"]': "{path}: ladders: without: 'nosie' is unknown; known: ",
+    "probe.epochs=-1": "{path}: probe: batch and rate must be positive; epochs, decay, ladders and pairs not negative",
     "data.0.validation.disjoint=scene": "{path}: data[0]: validation: disjoint = 'scene' goes with a groups file, and ",
     "data.1.split=all": "--set data.1.split=all: the recipe has no such place; lists are counted from 0: data.0.split",
     "train.epochs.x=1": "{path}: train: epochs: expected float, found {{'x': 1}}",

@@ -14,7 +14,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +35,9 @@ from dgiqa.training.pictures import Pictures
 from dgiqa.training.probe import probe
 from dgiqa.training.recipe import Plan
 from dgiqa.training.sets import Parts, read_sets
-from dgiqa.training.start import fit_statistics, start_depth, start_network, statistics_pictures
-from dgiqa.training.validation import forward, show, validate
+from dgiqa.training.start import start_depth, start_network
+from dgiqa.training.statistics import fit_statistics
+from dgiqa.training.validation import forward, validate
 
 #: Numbers for random streams of a step: one for each process.
 _RANKS = 4096
@@ -103,10 +104,10 @@ def prepare(plan: Plan, out: Path, device: torch.device, *, roots: Mapping[str, 
     batches = Batches(plan, fitted, pictures, ladders, processes.rank(), processes.ranks())
     checkpoints = Checkpoints(out, plan, {parts.fitted.name: parts.fitted.sum() + parts.held.sum() for parts in sets})
     _repeatable(device)
-    network = start_network(plan)
+    network = start_network(plan).to(device)
     state = checkpoints.read()
     if state is None:
-        fit_statistics(network, _statistics(plan, batches))
+        fit_statistics(network, batches, device)
     freeze(network, plan.model.freeze)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if state is None and plan.probe.epochs:
@@ -250,13 +251,6 @@ def _ladders(plan: Plan, sets: list[Parts]) -> LadderMaker | None:
 
         paths = sorted(Path(found.path) for found in find([str(plan.place(plan.ladders.pictures))]))
     return LadderMaker(plan.ladders, paths, plan.train.seed)
-
-
-def _statistics(plan: Plan, batches: Batches) -> Iterator[tuple[Tensor, ...]]:
-    """Whole pictures, one by one, as the network will score them."""
-    chosen = statistics_pictures(plan, batches.sets[0])
-    for group in show(chosen, batches):
-        yield tuple(torch.tensor(array) for array in (group.color, group.depth) if array is not None)
 
 
 def _beginning(run: Run) -> str:

@@ -8,29 +8,23 @@ and ``probe(statistics)``, their score from these alone.
 
 from __future__ import annotations
 
-import hashlib
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dgiqa.cards import Recipe
 from dgiqa.errors import UsageError
-from dgiqa.export.onnx import trace
-from dgiqa.runtimes.onnx import open_file
 from dgiqa.training import processes
-from dgiqa.training.batches import Batch, Batches, read_ahead
+from dgiqa.training.batches import Batch, Batches
 from dgiqa.training.ladders import LadderMaker
 from dgiqa.training.objective import objective
 from dgiqa.training.optimiser import Scales
 from dgiqa.training.pictures import Fault
 from dgiqa.training.recipe import Plan
-from dgiqa.types import Float32, UInt8, Views
+from dgiqa.training.statistics import statistics_of
 
 #: Of the optimiser's batches and dropout, apart from those of the run itself.
 _STREAM = 20_000
@@ -42,7 +36,7 @@ def probe(network: nn.Module, plan: Plan, batches: Batches, ladders: LadderMaker
     Raises:
         UsageError: the network offers no probe.
     """
-    if not (callable(getattr(network, "statistics", None)) and callable(getattr(network, "probe", None))):
+    if not callable(getattr(network, "probe", None)):
         raise UsageError(f"probe: the network of {plan.model.arch} offers none", hint="set probe.epochs=0")
     network.eval()
     rated = batches.sets[0]
@@ -55,64 +49,6 @@ def probe(network: nn.Module, plan: Plan, batches: Batches, ladders: LadderMaker
         spoiled = found[len(rated) :].reshape(len(rungs), -1, found.shape[1]) if rungs else found[:0]
         _fit(network, plan, batches, found[: len(rated)], spoiled, np.array(severities, np.float32))
     processes.as_the_first(network)
-
-
-def statistics_of(
-    pictures: Sequence[tuple[Path, Fault | None]], network: nn.Module, batches: Batches, device: torch.device
-) -> Tensor:
-    """(n, S) of whole pictures; processes share the work, and all know the result. Rows are kept in the cache."""
-    look = _look(network, batches.plan.model.recipe, device)
-    trunk = {name: value for name, value in network.state_dict().items() if not name.startswith("head.")}
-    key = hashlib.sha256(b"".join(value.cpu().numpy().tobytes() for value in trunk.values())).hexdigest()[:12]
-
-    def row(i: int) -> Float32:
-        path, fault = pictures[i]
-        return batches.pictures.kept_row(path, fault, key, look)
-
-    own = range(processes.rank(), len(pictures), processes.ranks())
-    table: Float32 | None = None
-    bar = tqdm(total=len(own), unit="picture", desc="statistics", disable=None if processes.rank() == 0 else True)
-    with bar:
-        for i, found in zip(own, read_ahead(row, own, batches.plan.train.workers), strict=True):
-            table = np.zeros((len(pictures), len(found)), np.float32) if table is None else table
-            table[i] = found
-            bar.update()
-    if table is None:
-        raise UsageError("fewer pictures than processes", hint="start fewer processes")
-    return torch.from_numpy(processes.add_up(table, device)).to(device)
-
-
-def _look(network: nn.Module, recipe: Recipe, device: torch.device) -> Callable[[UInt8], Float32]:
-    """``network.statistics`` of one picture; on a CPU by ONNX Runtime, which takes a third of torch's time."""
-    if device.type != "cpu":
-
-        def by_torch(color: UInt8) -> Float32:
-            with torch.inference_mode():
-                row: Tensor = network.statistics(torch.from_numpy(np.ascontiguousarray(color))[None].to(device))  # type: ignore[operator]
-            return row[0].float().cpu().numpy()
-
-        return by_torch
-    side = recipe.crop or recipe.short_side
-    model = trace(
-        _Statistics(network), ["color"], (torch.zeros(1, side, side + recipe.multiple, 3, dtype=torch.uint8),)
-    )
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "statistics.onnx"
-        file.write_bytes(model.SerializeToString())
-        session = open_file(file)
-    return lambda color: session.run(Views(np.ascontiguousarray(color)[None]))[0]
-
-
-class _Statistics(nn.Module):
-    """A network's statistics as its output."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, color: Tensor) -> Tensor:
-        found: Tensor = self.network.statistics(color)  # type: ignore[operator]
-        return found
 
 
 def _fit(network: nn.Module, plan: Plan, batches: Batches, rated: Tensor, ladders: Tensor, steps: np.ndarray) -> None:

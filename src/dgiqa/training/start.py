@@ -1,11 +1,10 @@
-"""Where a run starts from: the network, its first weights, its depth maps, and statistics of the pictures."""
+"""Where a run starts from: the network, its first weights, its depth maps."""
 
 from __future__ import annotations
 
 import dataclasses
 import pickle
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +16,6 @@ from dgiqa.errors import UsageError, WeightsError
 from dgiqa.imaging.views import DepthMap
 from dgiqa.models import build_network, find_card, list_models
 from dgiqa.training.recipe import Plan
-from dgiqa.training.sets import Rated
 from dgiqa.weights.fetch import locate
 from dgiqa.weights.files import fingerprint, read_state
 
@@ -70,26 +68,6 @@ def start_depth(plan: Plan) -> tuple[DepthMap | None, str]:
     card = estimator.card
     weights = locate(card, next(kind for kind in ("onnx", "torch") if kind in card.weights))
     return estimator, f"{card.label}+{fingerprint(card.folder / card.file, weights)}"
-
-
-def fit_statistics(network: nn.Module, batches: Iterator[Sequence[Tensor]]) -> None:
-    """For networks that take statistics from the pictures: these offer ``fit_statistics(batches)``.
-
-    Each batch is (V, H, W, 3) uint8 colour, and (V, H, W) uint8 depth if the network looks at it.
-    """
-    offered = getattr(network, "fit_statistics", None)
-    if callable(offered):
-        network.eval()
-        with torch.no_grad():
-            offered(batches)
-
-
-def statistics_pictures(plan: Plan, rated: Rated) -> Rated:
-    """The pictures that statistics are taken of: evenly spaced over the first set."""
-    import numpy as np
-
-    count = min(plan.train.statistics, len(rated))
-    return rated.some(np.linspace(0, len(rated) - 1, count).astype(np.intp)) if count else rated.some(np.arange(0))
 
 
 def _read(plan: Plan, source: str) -> dict[str, Tensor]:

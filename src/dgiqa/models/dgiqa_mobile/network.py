@@ -10,7 +10,7 @@ maximum of every stage of the colour trunk over the whole picture: on photograph
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
@@ -92,19 +92,20 @@ class DGIQAMobile(nn.Module):
         return self.judge([Cells.of(m, stride) for m, stride in zip(maps, STRIDES, strict=True)], quarter_depth(depth))
 
     def statistics(self, color: Tensor) -> Tensor:
-        """(V, H, W, 3) uint8 to (V, S): mean, deviation and maximum of the colour trunk's stages, as the head reads them."""
+        """(V, H, W, 3) uint8 to (V, S): mean, deviation and maximum of each stage of the colour trunk."""
         maps = self.color_trunk((color.permute(0, 3, 1, 2).float() - 127.0) / 128.0)
         return torch.cat([Cells.of(m, s).over_picture() for m, s in zip(maps, STRIDES, strict=True)], 1)
 
-    def fit_statistics(self, batches: Iterator[Sequence[Tensor]]) -> None:
-        """Brings the head's statistics to one scale, measured on whole pictures: colour (V, H, W, 3), then depth."""
-        found = torch.cat([self.statistics(color) for color, *_ in batches])
-        if len(found) > 1:
-            self.head.mean.copy_(found.mean(0))
-            self.head.scale.copy_(found.std(0) + 1e-6)
-        with torch.no_grad():  # begin as the statistics alone; what depth and the stack add is learned
-            self.head.score.weight[:, self.head.hidden.out_features :] = 0
-            self.head.spread.weight[:, self.head.hidden.out_features :] = 0
+    def fit_statistics(self, rows: Tensor | None) -> None:
+        """Brings the head's statistics to one scale, by those (n, S) of whole pictures; None leaves the scale.
+
+        The head begins as the statistics alone; what depth and the stack add is learned.
+        """
+        if rows is not None and len(rows) > 1:
+            self.head.mean.copy_(rows.mean(0))
+            self.head.scale.copy_(rows.std(0) + 1e-6)
+        self.head.score.weight[:, self.head.hidden.out_features :] = 0
+        self.head.spread.weight[:, self.head.hidden.out_features :] = 0
 
     def probe(self, statistics: Tensor) -> Tensor:
         """(V, 2): score and spread from the statistics alone."""
@@ -113,7 +114,7 @@ class DGIQAMobile(nn.Module):
         return scores
 
     def judge(self, color: Sequence[Cells], depth: Tensor) -> Tensor:
-        """What ``forward`` gives, from the cells of the colour trunk's maps and a depth map (N, 1, H/4, W/4) in -1..1."""
+        """As ``forward``, from the cells of the colour trunk's maps and a depth map (N, 1, H/4, W/4) in -1..1."""
         near = [Cells.of(m, stride) for m, stride in zip(self.depth_trunk(depth), DEPTH_STRIDES, strict=True)]
         gathered = _gather(self.color_bridges, [color[tap] for tap in TAPS])  # (N, width, H/32, W/32)
         fused = self.depth_car(gathered, _gather(self.depth_bridges, near))
