@@ -4,8 +4,8 @@
 
 The controls replace what the network sees of depth, everything else equal: a constant, and the depth of another
 picture (a fixed shuffle). A gain over a constant that the shuffled control keeps is no gain from depth.
-The scene-disjoint row leaves out the test pictures that have a near duplicate in the train part
-(biq2021_near_duplicates.json). Intervals are bootstrap 95 %.
+The scene-disjoint row is the set's part test-disjoint: without pictures that have a near duplicate in the train part.
+Intervals are bootstrap 95 %.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     split = read_split("biq2021", "test", args.data)
+    disjoint = set(read_split("biq2021", "test-disjoint", args.data).paths)
+    alone = np.array([path in disjoint for path in split.paths])
     scorer = dgiqa.load(args.model, None)
     report: dict[str, object] = {"model": scorer.model, "dataset": "biq2021", "split": "official test"}
     start = time.monotonic()
@@ -47,10 +49,10 @@ def main() -> None:
         "peak_memory_mb": round(peak),
         "workers": args.workers,
     }
-    report["rows"] = rows(raw, split)
+    report["rows"] = rows(raw, split, alone)
     if not args.no_controls:
         for name, control in controls(args.model, split):
-            report[f"control: {name}"] = rows(scores(control, split, 1), split)
+            report[f"control: {name}"] = rows(scores(control, split, 1), split, alone)
     text = json.dumps(report, indent=1)
     print(text)
     if args.out:
@@ -67,12 +69,11 @@ def scores(scorer: dgiqa.Scorer, split: Split, workers: int) -> np.ndarray:
     return np.array(raw)
 
 
-def rows(raw: np.ndarray, split: Split) -> dict[str, dict[str, object]]:
+def rows(raw: np.ndarray, split: Split, alone: np.ndarray) -> dict[str, dict[str, object]]:
     """SRCC and PLCC with intervals, over all, by subset, and without near duplicates of train."""
-    near = json.loads(Path(__file__).with_name("biq2021_near_duplicates.json").read_text())["indices"]
     subsets = np.array(split.subsets)
     chosen = {"all": np.ones(len(split), bool)} | {s: subsets == s for s in sorted(set(split.subsets))}
-    chosen["scene-disjoint"] = ~np.isin(np.arange(len(split)), near)
+    chosen["scene-disjoint"] = alone
     return {name: row(raw[mask], split.mos[mask]) for name, mask in chosen.items()}
 
 

@@ -1,9 +1,11 @@
-"""Which BIQ2021 test pictures have a near duplicate in the train part: the list behind the scene-disjoint numbers.
+"""Near duplicates in BIQ2021: the lists behind its scene-disjoint parts.
 
     python benchmarks/near_duplicates.py --data BIQ2021 --imagenet mobilenet_v2_imagenet.safetensors
 
 Two pictures are near duplicates when the cosine of their ImageNet MobileNetV2 features (1280 channels, mean over the
-map, at 224 px) exceeds 0.9. Writes biq2021_near_duplicates.json.
+map, at 224 px) exceeds 0.9. Writes two files beside the data set's card: the test pictures that have a near duplicate
+in the train part (the part test-disjoint leaves them out), and the scenes of the train part, pictures joined by a chain
+of near duplicates, for recipes with validation.disjoint = "scene".
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from safetensors.numpy import load_file
 from torch import Tensor, nn
 
 from dgiqa.datasets import read_split
+from dgiqa.datasets.card import FOLDER as CARDS
 from dgiqa.imaging.decode import decode
 from dgiqa.imaging.resize import resize
 from dgiqa.models.depth_mobile.mobilenet import ConvReLU6, MobileNetV2, load_imagenet
@@ -55,13 +58,38 @@ def main() -> None:
         module = Description(load_file(args.imagenet)).eval()
         torch.onnx.export(module, (example,), dynamo=True, input_names=["color"], verbose=False).save(str(file))
         network = open_file(file)
-    train, test = (describe(network, read_split("biq2021", part, args.data).paths) for part in ("train", "test"))
+    parts = {part: read_split("biq2021", part, args.data).paths for part in ("train", "test")}
+    train, test = (describe(network, paths) for paths in parts.values())
     nearest = (test @ train.T).max(1)
     found = np.flatnonzero(nearest > THRESHOLD).tolist()
-    out = Path(__file__).with_name("biq2021_near_duplicates.json")
     content = {"dataset": "biq2021", "split": "test", "cosine_over": THRESHOLD, "indices": found}
-    out.write_text(json.dumps(content) + "\n")
-    print(f"{len(found)} of {len(nearest)} test pictures have a near duplicate in train; wrote {out.name}")
+    (CARDS / "biq2021-near-duplicates.json").write_text(json.dumps(content) + "\n")
+    print(f"{len(found)} of {len(nearest)} test pictures have a near duplicate in train")
+    scenes = [scene for scene in chains(train) if len(scene) > 1]
+    lines = [f"{parts['train'][i].name},{number}" for number, scene in enumerate(scenes) for i in scene]
+    (CARDS / "biq2021-scenes.csv").write_text("\n".join(["path,group", *lines]) + "\n")
+    print(f"{len(lines)} of {len(train)} train pictures share {len(scenes)} scenes")
+
+
+def chains(vectors: np.ndarray, rows: int = 500) -> list[list[int]]:
+    """Indices of (n, d) unit vectors, joined where two are near duplicates; each chain sorted, by its first."""
+    scene = list(range(len(vectors)))
+
+    def root(i: int) -> int:
+        while scene[i] != i:
+            scene[i] = scene[scene[i]]
+            i = scene[i]
+        return i
+
+    for first in range(0, len(vectors), rows):
+        near = vectors[first : first + rows] @ vectors.T > THRESHOLD
+        for i, j in zip(*np.nonzero(near), strict=True):
+            a, b = sorted((root(first + int(i)), root(int(j))))
+            scene[b] = a
+    members: dict[int, list[int]] = {}
+    for i in range(len(vectors)):
+        members.setdefault(root(i), []).append(i)
+    return list(members.values())
 
 
 def describe(network: OnnxNetwork, paths: tuple[Path, ...]) -> np.ndarray:

@@ -153,7 +153,7 @@ def test_it_learns(root: Path, cache: Path, tmp_path: Path) -> None:
     before = np.abs(predict(run.averaged, run.batches, held, run.device)[:, 0] - held.mos).mean()
     loop.fit(run)
     scores = predict(run.averaged, run.batches, held, run.device)
-    assert np.abs(scores[:, 0] - held.mos).mean() < 0.1 < 0.15 < before
+    assert np.abs(scores[:, 0] - held.mos).mean() < min(0.1, before / 1.5)
     after = srcc(scores[:, 0], held.mos)
     assert after > 0.9
     log = lines_of(tmp_path / "out")
@@ -314,7 +314,7 @@ def test_torch_is_asked_for(monkeypatch, capsys) -> None:
     monkeypatch.setattr("dgiqa.cli.train.find_spec", lambda name: None)
     assert main(["train", "x.toml", "--out", "y"]) == 2
     assert capsys.readouterr().err == (
-        "dgiqa: training needs PyTorch, which is not installed; pip install 'dgiqa[torch]'\n"
+        "dgiqa: training needs torch, which is not installed; pip install 'dgiqa[train]'\n"
     )
 
 

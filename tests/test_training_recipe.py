@@ -74,7 +74,7 @@ WRONG = {
     "ladders.kinds={nosie=1}": "{path}: ladders: kinds: 'nosie' is unknown; known: all, kadid, natural, ",
     'ladders.without=["nosie"]': "{path}: ladders: without: 'nosie' is unknown; known: ",
     "probe.epochs=-1": "{path}: probe: batch and rate must be positive; epochs, decay, ladders and pairs not negative",
-    "data.0.validation.disjoint=scene": "{path}: data[0]: validation: disjoint = 'scene' goes with a groups file, and ",
+    "data.0.validation.groups=x.csv": "{path}: data[0]: validation: a groups file goes with disjoint = 'scene'",
     "data.1.split=all": "--set data.1.split=all: the recipe has no such place; lists are counted from 0: data.0.split",
     "train.epochs.x=1": "{path}: train: epochs: expected float, found {{'x': 1}}",
     "train.steps.x=1": "--set train.steps.x=1: the recipe has no such place; lists are counted from 0: data.0.split",

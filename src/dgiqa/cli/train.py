@@ -47,8 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if find_spec("torch") is None:
-        raise UsageError("training needs PyTorch, which is not installed", hint="pip install 'dgiqa[torch]'")
+    for package in ("torch", "onnxscript"):  # the second writes the ONNX file that a run ends in
+        if find_spec(package) is None:
+            raise UsageError(f"training needs {package}, which is not installed", hint="pip install 'dgiqa[train]'")
     from dgiqa.training.loop import train
     from dgiqa.training.recipe import read_recipe
 

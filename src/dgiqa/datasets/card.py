@@ -125,6 +125,7 @@ class DataSetCard:
             column. ``{}`` in ``original`` is replaced by the reference's name to get its file.
         original: file name of a reference.
         distortions: names for the codes that ``distortion`` finds.
+        scenes: a CSV file beside the card, ``path,group``: pictures that show one scene.
         checked: which of this was held against the real files, in words; empty if nothing was.
         bring: what the user has to do beyond unpacking, in words.
     """
@@ -146,6 +147,7 @@ class DataSetCard:
     original: str = "{}"
     distortion: str = ""
     distortions: dict[str, str] = field(default_factory=dict)
+    scenes: str = ""
     checked: str = ""
     bring: str = ""
     name: str = ""

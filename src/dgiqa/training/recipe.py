@@ -57,8 +57,8 @@ class Validation:
         share: part of the pictures, 0..1; 0 for none.
         seed: of the choice, the same in every run whatever the run's own seed.
         disjoint: ``picture``: each picture for itself; ``reference``: pictures of one reference stay together;
-            ``scene``: near duplicates stay together, as ``groups`` says.
-        groups: CSV file with columns path and group, for ``scene``.
+            ``scene``: pictures of one scene do, as ``groups`` or the data set's card says.
+        groups: CSV file with columns path and group, for ``scene``; empty for the card's own.
         split: another split of the data set takes the place of a share.
     """
 
@@ -72,8 +72,8 @@ class Validation:
         """Raises ValueError when nothing would be left to train on, or the groups are missing."""
         if not 0 <= self.share <= 0.9:
             raise ValueError("share must lie in 0..0.9")
-        if (self.disjoint == "scene") != bool(self.groups):
-            raise ValueError("disjoint = 'scene' goes with a groups file, and only it does")
+        if self.groups and self.disjoint != "scene":
+            raise ValueError("a groups file goes with disjoint = 'scene'")
 
 
 @dataclass(frozen=True)

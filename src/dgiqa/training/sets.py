@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dgiqa.datasets import Split, read_split
+from dgiqa.datasets import Split, find_dataset, read_split
+from dgiqa.datasets.card import FOLDER
 from dgiqa.errors import UsageError
 from dgiqa.training.recipe import DataSet, Plan, Validation
 from dgiqa.types import Float32
@@ -115,20 +116,28 @@ def _groups(plan: Plan, validation: Validation, split: Split) -> npt.NDArray[np.
     if validation.disjoint == "picture":
         return np.arange(n)
     if validation.disjoint == "reference":
-        references: Sequence[Path | None] = getattr(split, "references", (None,) * n)
+        references = split.references or (None,) * n
         if all(reference is None for reference in references):
             raise UsageError(f"{split.dataset} names no reference pictures", hint="validation.disjoint = 'picture'")
         labels = [str(reference or path) for reference, path in zip(references, split.paths, strict=True)]
     else:
-        known = read_column(plan.place(validation.groups), "group", split.paths)
+        known = read_column(_scenes(plan, validation, split), "group", split.paths)
         labels = [f"alone {i}" if group is None else group for i, group in enumerate(known)]
     numbers: npt.NDArray[np.intp] = np.unique(labels, return_inverse=True)[1]
     return numbers
 
 
+def _scenes(plan: Plan, validation: Validation, split: Split) -> Path:
+    if validation.groups:
+        return plan.place(validation.groups)
+    scenes = "" if split.dataset.endswith(".csv") else find_dataset(split.dataset).scenes
+    if not scenes:
+        raise UsageError(f"{split.dataset} names no scenes", hint="name a CSV file of them: validation.groups")
+    return FOLDER / scenes
+
+
 def _rated(plan: Plan, part: DataSet, split: Split) -> Rated:
     n = len(split.paths)
-    deviations = getattr(split, "deviations", None)
     targets = np.full(n, np.nan, np.float32)
     if part.targets:
         file = plan.place(part.targets)
@@ -136,8 +145,8 @@ def _rated(plan: Plan, part: DataSet, split: Split) -> Rated:
             targets[:] = [float(value or "nan") for value in read_column(file, "target", split.paths)]
         except ValueError as error:
             raise UsageError(f"{file}: a target is no number ({error})") from error
-    unknown = np.full(n, np.nan, np.float32)
-    return Rated(part.key, tuple(split.paths), split.mos, unknown if deviations is None else deviations, targets)
+    deviations = np.full(n, np.nan, np.float32) if split.deviations is None else split.deviations
+    return Rated(part.key, tuple(split.paths), split.mos, deviations, targets)
 
 
 def read_column(file: Path, column: str, paths: Sequence[Path]) -> list[str | None]:
