@@ -1,4 +1,4 @@
-"""Correlations against SciPy, ties included, and the laws that they keep."""
+"""Correlations against SciPy, ties included, against published numbers, and the laws that they keep."""
 
 import time
 
@@ -31,6 +31,40 @@ def test_the_three_correlations_agree_with_scipy(pair):
     assert srcc(x, y) == pytest.approx(scipy.stats.spearmanr(x, y).statistic, abs=1e-10)
     assert plcc(x, y) == pytest.approx(scipy.stats.pearsonr(x, y).statistic, abs=1e-8)
     assert krcc(x, y) == pytest.approx(scipy.stats.kendalltau(x, y).statistic, abs=1e-12)
+
+
+# Anscombe, "Graphs in statistical analysis", American Statistician 27 (1973): four sets of one correlation, 0.816.
+FIRST_X = [10, 8, 13, 9, 11, 14, 6, 4, 12, 7, 5]
+ANSCOMBE = (
+    (FIRST_X, [8.04, 6.95, 7.58, 8.81, 8.33, 9.96, 7.24, 4.26, 10.84, 4.82, 5.68]),
+    (FIRST_X, [9.14, 8.14, 8.74, 8.77, 9.26, 8.10, 6.13, 3.10, 9.13, 7.26, 4.74]),
+    (FIRST_X, [7.46, 6.77, 12.74, 7.11, 7.81, 8.84, 6.08, 5.39, 8.15, 6.42, 5.73]),
+    ([8, 8, 8, 8, 8, 8, 8, 19, 8, 8, 8], [6.58, 5.76, 7.71, 8.84, 8.47, 7.04, 5.25, 12.50, 5.56, 7.91, 6.89]),
+)
+
+
+@pytest.mark.parametrize(("x", "y"), ANSCOMBE)
+def test_anscombes_four_sets_have_one_correlation(x, y):
+    assert plcc(x, y) == pytest.approx(0.8165, abs=3e-4)
+
+
+@pytest.mark.parametrize(
+    ("metric", "x", "y", "value"),
+    [
+        # The tests of Netflix' VMAF, python/test/perf_metric_test.py.
+        (srcc, [1, 2, 3, 5], [1, 2, 3, 4], 1.0),
+        (srcc, [1, 2, 5, 3], [1, 2, 3, 4], 0.79999999999999993),
+        (krcc, [1, 2, 5, 3], [1, 2, 3, 4], 0.66666666666666663),
+        (plcc, [1, 2, 3, 5], [1, 2, 3, 4], 0.98270762982399085),
+        (rmse, [1, 2, 3, 5], [1, 2, 3, 4], 0.5),
+        # The examples in SciPy's documentation of spearmanr, kendalltau and pearsonr; the first two have ties.
+        (srcc, [1, 2, 3, 4, 5], [5, 6, 7, 8, 7], 0.82078268166812329),
+        (krcc, [12, 2, 1, 12, 2], [1, 4, 7, 1, 0], -0.47140452079103173),
+        (plcc, [1, 2, 3, 4, 5, 6, 7], [10, 9, 2.5, 6, 4, 3, 2], -0.828503883588428),
+    ],
+)
+def test_published_numbers_come_out(metric, x, y, value):
+    assert metric(x, y) == pytest.approx(value, abs=1e-14)
 
 
 @given(columns(REAL))

@@ -7,7 +7,8 @@
 
 DATASET is a name that `dgiqa datasets` lists, or a CSV file with path,mos; it may carry its own split and folder, as
 NAME:SPLIT=DIR. A file of --from has a column of paths or names and one of scores; rows are matched by path under the
-folder, then by file name. A picture without a score is named, counted and left out.
+folder, then by file name. With --lower-is-better the scores are negated, and their name says so. A picture without a
+score is named, counted and left out. docs/evaluation.md says what every number is.
 
 Exit code 0: all scored; 1: some pictures have no score; 2: misused, or the run could not go on.
 """
@@ -18,11 +19,12 @@ import argparse
 import dataclasses
 import datetime
 import importlib.metadata
+import itertools
 import os
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +35,19 @@ from dgiqa.cards import ModelCard
 from dgiqa.cli._output import watch
 from dgiqa.datasets import Split, read_split
 from dgiqa.errors import UsageError
-from dgiqa.evaluation import Predictions, Report, as_page, as_text, collect, compare_all, evaluate, to_json
-from dgiqa.evaluation.scores_file import Scores, match, read_scores, write_scores
+from dgiqa.evaluation import (
+    Comparison,
+    Evaluation,
+    Predictions,
+    Report,
+    as_page,
+    as_text,
+    collect,
+    compare,
+    evaluate,
+    to_json,
+)
+from dgiqa.evaluation.scores_file import Scores, match, names_any, read_scores, write_scores
 from dgiqa.evaluation.table import explain
 from dgiqa.models import depth_card
 from dgiqa.scorer import Scorer, load
@@ -76,14 +89,16 @@ class Place:
 def run(args: argparse.Namespace) -> int:
     _check(args)
     files = [scores for file in args.files for scores in read_scores(file, args.column)]
-    places = [_place(on, args) for on in args.on]
+    places = _places(args)
     scorers = _load(args.models or ([] if files else ["default"]))
+    matched = _match(files, places, [scorer.model for scorer in scorers], args.lower_is_better)
     judged: list[tuple[Place, Predictions]] = []
-    evaluations, comparisons = [], []
-    for place in places:
-        here = _predictions(scorers, files, place, args)
+    evaluations: list[Evaluation] = []
+    comparisons: list[Comparison] = []
+    for place, from_files in zip(places, matched, strict=True):
+        here = [*_score(scorers, place, args), *from_files]
         evaluations += [evaluate(predictions, place.split) for predictions in here]
-        comparisons += compare_all(here, place.split)
+        comparisons += _compare(here, place.split)
         judged += [(place, predictions) for predictions in here]
     report = Report(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -116,8 +131,33 @@ def _check(args: argparse.Namespace) -> None:
             continue
         if path.suffix.lower() != ending:
             raise UsageError(f"--{flag} {path}: its name must end in {ending}")
-        if path.is_dir() or not path.absolute().parent.is_dir():
-            raise UsageError(f"--{flag} {path}: can't be written", hint="name a file in a folder that is there")
+        _check_writable(flag, path)
+    ratings = (Path(name) for on in args.on for name in (on, on.partition("=")[0]))
+    read = {file.resolve() for file in (*args.files, *ratings) if file.is_file()}
+    if args.scores and args.scores.resolve() in read:
+        raise UsageError(f"--scores {args.scores}: would replace a file that is read", hint="give it another name")
+
+
+def _check_writable(flag: str, path: Path) -> None:
+    """Known before any picture is scored."""
+    if path.is_dir():
+        raise UsageError(f"--{flag} {path}: is a folder", hint="name a file")
+    part = _part(path)
+    try:
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"--{flag} {path}: can't be written ({error.strerror})", hint="name a file in a folder that is there"
+        ) from error
+
+
+def _places(args: argparse.Namespace) -> list[Place]:
+    places = [_place(on, args) for on in args.on]
+    names = [place.name for place in places]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise UsageError(f"--on: {twice} is named twice", hint="once is enough; CSV files need names that differ")
+    return places
 
 
 def _place(on: str, args: argparse.Namespace) -> Place:
@@ -134,17 +174,9 @@ def _place(on: str, args: argparse.Namespace) -> Place:
             f"{name}: its folder is missing", hint=f"--root DIR, or --on {name}=DIR for each of several data sets"
         )
     found = read_split(name, split or args.split or ("all" if own else "test"), root)
-    return Place(_first(found, args.limit) if args.limit else found, root)
-
-
-def _first(split: Split, count: int) -> Split:
-    """The first ``count`` pictures."""
-    columns = {
-        field.name: value[:count]
-        for field in dataclasses.fields(split)
-        if isinstance(value := getattr(split, field.name), (tuple, np.ndarray))
-    }
-    return dataclasses.replace(split, **columns)
+    if args.limit:
+        found = found.some(found.split, np.arange(min(args.limit, len(found))))
+    return Place(found, root)
 
 
 def _load(names: list[str]) -> list[Scorer]:
@@ -152,38 +184,59 @@ def _load(names: list[str]) -> list[Scorer]:
     return list({scorer.model: scorer for scorer in (load(name, None) for name in dict.fromkeys(names))}.values())
 
 
-def _predictions(
-    scorers: list[Scorer], files: list[Scores], place: Place, args: argparse.Namespace
-) -> list[Predictions]:
-    """Of every model and file, in the order they were named."""
-    found = []
+def _match(files: list[Scores], places: list[Place], taken: Sequence[str], negated: bool) -> list[list[Predictions]]:
+    """For each place the scores that the files have of its pictures, each under a name of its own.
+
+    Of several data sets a file may have some; of one, or if it has none of any, it is an error to have too few.
+    """
+    found: list[list[Predictions]] = [[] for _ in places]
+    for scores in files:
+        has = [len(places) == 1 or names_any(scores, place.split, place.root) for place in places]
+        for place, here, known in zip(places, found, has, strict=True):
+            if not known and any(has):
+                continue
+            matched = match(scores, place.split, place.root, lower_is_better=negated)
+            names = {*taken, *(predictions.model for predictions in here)}
+            label = next(name for name in _labels(scores, negated) if name not in names)
+            here.append(dataclasses.replace(matched.predictions, model=label))
+            count = len(place.split) - len(matched.predictions.missing)
+            print(
+                f"dgiqa: {label}: {count:,} of {len(place.split):,} pictures of {place.name} have a score, "
+                f"{matched.by_path:,} rows matched by path, {matched.by_name:,} by file name, "
+                f"{matched.unused:,} left over",
+                file=sys.stderr,
+            )
+    for place, here in zip(places, found, strict=True):
+        if not here and not taken:
+            raise UsageError(f"{place.name}: no file of --from has scores of its pictures", hint="leave the set out")
+    return found
+
+
+def _labels(scores: Scores, negated: bool) -> Iterator[str]:
+    """What the scores can be called, until one is free."""
+    tail = " (negated)" if negated else ""
+    yield f"{scores.model}{tail}"
+    yield f"{scores.model} of {scores.file}{tail}"
+    for count in itertools.count(2):
+        yield f"{scores.model} of {scores.file}, {count}{tail}"
+
+
+def _score(scorers: list[Scorer], place: Place, args: argparse.Namespace) -> Iterator[Predictions]:
+    """Of every model, in the order they were named."""
     for scorer in scorers:
         if len(scorers) > 1 or len(args.on) > 1:
             print(f"dgiqa: {scorer.model} on {place.name}", file=sys.stderr)
         results = watch(scorer.score_all(place.split.paths, workers=args.workers), len(place.split))
-        found.append(collect(results, scorer.model, _fingerprint(scorer.card)))
-    for scores in files:
-        matched = match(scores, place.split, place.root, lower_is_better=args.lower_is_better)
-        taken = {predictions.model for predictions in found}
-        label = next(name for name in _labels(scores) if name not in taken)
-        found.append(dataclasses.replace(matched.predictions, model=label))
-        print(
-            f"dgiqa: {label}: {len(place.split) - len(matched.predictions.missing):,} of {len(place.split):,} pictures "
-            f"of {place.name} matched, {matched.by_path:,} by path, {matched.by_name:,} by file name; "
-            f"{matched.unused:,} rows left over",
-            file=sys.stderr,
-        )
-    return found
+        yield collect(results, scorer.model, _fingerprint(scorer.card))
 
 
-def _labels(scores: Scores) -> Iterator[str]:
-    """What the scores can be called, until one is free."""
-    yield scores.model
-    yield f"{scores.model} ({scores.file})"
-    count = 2
-    while True:
-        yield f"{scores.model} ({count})"
-        count += 1
+def _compare(predictions: list[Predictions], split: Split) -> Iterator[Comparison]:
+    """Every pair once; one that can't be compared is no reason to lose the rest."""
+    for first, second in itertools.combinations(predictions, 2):
+        try:
+            yield compare(first, second, split)
+        except UsageError as error:
+            print(f"dgiqa: not compared: {error}", file=sys.stderr)
 
 
 def _fingerprint(card: ModelCard) -> str:
@@ -217,11 +270,19 @@ def _versions() -> dict[str, str]:
     return versions
 
 
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
 def _write(path: Path, fill: Callable[[Path], object]) -> None:
     """Through PATH.part, so that an older file stays whole until the new one is."""
-    part = path.with_name(path.name + ".part")
-    fill(part)
-    os.replace(part, path)
+    part = _part(path)
+    try:
+        fill(part)
+        os.replace(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
     print(f"dgiqa: {path} written", file=sys.stderr)
 
 

@@ -12,7 +12,7 @@ from dgiqa.evaluation.agreement import evaluate
 from dgiqa.evaluation.page import as_page
 from dgiqa.evaluation.predictions import Predictions, collect
 from dgiqa.evaluation.results import Comparison, Evaluation, Report, from_json, to_json
-from dgiqa.evaluation.significance import compare, compare_all
+from dgiqa.evaluation.significance import compare
 from dgiqa.evaluation.table import as_text
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "as_text",
     "collect",
     "compare",
-    "compare_all",
     "evaluate",
     "from_json",
     "to_json",

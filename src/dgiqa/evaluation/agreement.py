@@ -24,13 +24,15 @@ Mask = npt.NDArray[np.bool_]
 SMALLEST_GROUP, FEWEST = 5, 3
 #: A logistic has 4 parameters.
 FEWEST_FOR_CURVE = 5
+#: A fitted column that varies by less, of 100, is a flat line and rounding.
+FLAT = 1e-9
 
 
 def evaluate(predictions: Predictions, split: Split, *, samples: int = 1000, seed: int = 0) -> Evaluation:
     """How well ``predictions`` agree with the split's MOS.
 
     Intervals are percentile bootstrap 95 % over pictures; the logistic curve is fitted once, on all pictures, and
-    serves the groups too, so that their errors compare.
+    serves the groups too, so that their errors compare. It isn't fitted again in every resample.
 
     Args:
         samples: resamples of the bootstrap.
@@ -39,6 +41,11 @@ def evaluate(predictions: Predictions, split: Split, *, samples: int = 1000, see
     Raises:
         UsageError: fewer than 3 pictures have a score, or all scores or all MOS are the same.
     """
+    if len(predictions) != len(split):
+        raise UsageError(
+            f"{predictions.model}: {len(predictions)} scores for the {len(split)} pictures of "
+            f"{split.dataset} {split.split}"
+        )
     scored = np.isfinite(predictions.scores)
     mos = np.asarray(split.mos, np.float64)
     x, y = predictions.scores[scored], mos[scored]
@@ -77,7 +84,7 @@ def agreement(x: Float64, y: Float64, curve: Logistic | None, *, samples: int, s
     """
     fitted = None if curve is None else 100 * curve(x)
     drawn = resample(x, 100 * y, fitted, samples=samples, seed=seed)
-    flat = fitted is None or np.ptp(fitted) == 0
+    flat = fitted is None or np.ptp(fitted) < FLAT
     return Agreement(
         n=len(x),
         srcc=_estimate(srcc(x, y), drawn.srcc),
@@ -95,8 +102,6 @@ def _estimate(value: float, drawn: Float64) -> Estimate:
 
 def _check(predictions: Predictions, split: Split, x: Float64, y: Float64) -> None:
     where = f"{split.dataset} {split.split}"
-    if len(predictions) != len(split):
-        raise UsageError(f"{predictions.model}: {len(predictions)} scores for the {len(split)} pictures of {where}")
     if len(x) < FEWEST:
         raise UsageError(
             f"{predictions.model}: {len(x)} of the {len(split)} pictures of {where} have a score",
@@ -152,6 +157,8 @@ def _pairs(predictions: Predictions, split: Split, scored: Mask, seed: int) -> t
     usable = scored & np.isfinite(deviations)
     if usable.sum() < FEWEST:
         return None, "too few pictures have a deviation of their ratings"
+    if (deviations[usable] < 0).any():
+        return None, f"a deviation of its ratings is {deviations[usable].min():g}, below 0"
     mos = np.asarray(split.mos, np.float64)
     return discriminate(predictions.scores[usable], mos[usable], deviations[usable], split.raters, seed=seed), ""
 

@@ -1,4 +1,4 @@
-"""The page's drawings: inline SVG by hand, colours by the page's style sheet, a title and a description in each."""
+"""The page's drawings: inline SVG by hand, colours by the page's style sheet, a title and a spoken description each."""
 
 from __future__ import annotations
 
@@ -114,8 +114,8 @@ def bars(groups: Sequence[Group], what: str) -> str:
 
 def _svg(height: int, title: str, description: str, body: str) -> str:
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
-        f"<title>{escape(title)}</title><desc>{escape(description)}</desc>{body}</svg>"
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(f"{title}. {description}")}">'
+        f"<title>{escape(title)}</title>{body}</svg>"
     )
 
 
@@ -154,7 +154,7 @@ def ticks(low: float, high: float, about: int = 5) -> Iterator[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * 0.999)
     for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1):
-        yield round(i * step, 12)
+        yield float(f"{i * step:.12g}")
 
 
 def _room(values: Float64) -> tuple[float, float]:

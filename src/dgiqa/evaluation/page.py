@@ -17,6 +17,8 @@ from dgiqa.evaluation.worst import Miss, thumbnail, worst_misses
 
 #: What an evaluation was made of, in the order of the report's evaluations.
 Sources = Sequence[tuple[Split, Predictions]]
+#: Nothing is fetched and nothing runs, whatever a file's name holds.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def as_page(report: Report, sources: Sources) -> str:
@@ -30,6 +32,7 @@ def as_page(report: Report, sources: Sources) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(_body(report, sources, title))
         + "\n</main>\n</body>\n</html>\n"
@@ -52,7 +55,8 @@ def _body(report: Report, sources: Sources, title: str) -> Iterator[str]:
             if evaluation.place == place:
                 yield from _section(evaluation, split, predictions)
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
-    yield f'<p class="quiet">{escape(versions)}. Bootstrap seed and samples are in the result file.</p>'
+    drawn = ", ".join(sorted({f"{e.samples:,} resamples by seed {e.seed}" for e in report.evaluations}))
+    yield f'<p class="quiet">{escape(versions)}. Bootstrap: {drawn}.</p>'
 
 
 def _section(evaluation: Evaluation, split: Split, predictions: Predictions) -> Iterator[str]:
@@ -74,7 +78,8 @@ def _section(evaluation: Evaluation, split: Split, predictions: Predictions) -> 
         yield from _misses(worst_misses(predictions, split, evaluation.curve))
     if evaluation.missing:
         lines = "".join(f"<li>{escape(m.path)}: {escape(m.why)}</li>" for m in evaluation.missing)
-        yield f"<details><summary>{len(evaluation.missing)} pictures without a score</summary><ul>{lines}</ul></details>"
+        summary = f"<summary>Pictures without a score: {len(evaluation.missing):,}</summary>"
+        yield f"<details>{summary}<ul>{lines}</ul></details>"
     yield "</section>"
 
 

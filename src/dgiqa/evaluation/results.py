@@ -107,14 +107,14 @@ class Evaluation:
         return f"{self.dataset} {self.split}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Difference:
-    """First minus second, with its paired-bootstrap 95 % interval and two-sided p; and z and p of the test of Meng,
-    Rosenthal and Rubin."""
+    """First minus second, with its paired-bootstrap 95 % interval (None where too many resamples have none) and
+    two-sided p; and z and p of the test of Meng, Rosenthal and Rubin."""
 
     value: float
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
     p: float
     z: float
     p_of_z: float

@@ -1,14 +1,16 @@
 """Scores in a CSV file: any other tool's are read and matched to a split's pictures, ours are written.
 
-A file to read has a column of paths or names and one of scores; a ``model`` column makes it several models'. Columns
-``low`` and ``high`` are 90 % intervals in 0..100, ``error`` says why a score is empty: what ``dgiqa score --out`` and
-``dgiqa evaluate --scores`` write is read back. A file without a header has two columns, names and scores.
+A file to read has a column of paths or names and one of scores; a ``model`` column makes it several models', ``error``
+says why a score is empty. Beside a score named ``quality``, ``low`` and ``high`` are 90 % intervals in 0..100: what
+``dgiqa score --out`` and ``dgiqa evaluate --scores`` write is read back. A file without a header has two columns, names
+and scores.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -68,7 +70,7 @@ def read_scores(file: Path, column: str | None = None) -> tuple[Scores, ...]:
         column: name of the column of scores; None finds it.
 
     Raises:
-        UsageError: a file that can't be read, has no such columns, or a score that is no number: by line.
+        UsageError: a file that can't be read, has no rows, no such columns, or a score that is no number: by line.
     """
     try:
         text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
@@ -76,10 +78,16 @@ def read_scores(file: Path, column: str | None = None) -> tuple[Scores, ...]:
         raise UsageError(f"{file}: can't be read ({error.strerror})") from error
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
+    try:
+        stripped = ((reader.line_num, [cell.strip() for cell in cells]) for cells in reader)
+        lines = [(number, cells) for number, cells in stripped if any(cells)]
+    except csv.Error as error:
+        raise UsageError(f"{file}, line {reader.line_num}: is no CSV ({error})") from error
     if not lines:
         raise UsageError(f"{file}: is empty", hint="it needs a column of paths and one of scores")
     columns, start = _columns(file, lines[0][1], column)
+    if not lines[start:]:
+        raise UsageError(f"{file}: has a header and no rows", hint="it needs a row for each picture")
     of_model: dict[str, list[Row]] = {}
     for number, cells in lines[start:]:
         cell = {key: cells[at] for key, at in columns.items() if at < len(cells)}
@@ -92,7 +100,7 @@ def _columns(file: Path, header: list[str], column: str | None) -> tuple[dict[st
     lowered = [name.lower() for name in header]
     if len(header) == 2 and column is None and _is_number(header[1]):
         return {"name": 0, "score": 1}, 0
-    columns = {key: lowered.index(key) for key in ("model", "low", "high", "error") if key in lowered}
+    columns: dict[str, int] = {key: lowered.index(key) for key in ("model", "error") if key in lowered}
     named = [i for i, name in enumerate(lowered) if NAMES.search(name)]
     if not named:
         raise UsageError(
@@ -102,24 +110,38 @@ def _columns(file: Path, header: list[str], column: str | None) -> tuple[dict[st
     if column is not None:
         if column not in header:
             raise UsageError(f"{file}: no column {column}", hint=f"it has {', '.join(header)}")
-        return columns | {"score": header.index(column)}, 1
+        return columns | _judged(lowered, header.index(column)), 1
     scored = [i for i, name in enumerate(lowered) if SCORES.search(name) and i != columns["name"]]
     if len(scored) != 1:
         found = ", ".join(header[i] for i in scored) if scored else f"none among {', '.join(header)}"
         raise UsageError(f"{file}: {len(scored)} columns could be the score: {found}", hint="choose with --column NAME")
-    return columns | {"score": scored[0]}, 1
+    return columns | _judged(lowered, scored[0]), 1
+
+
+def _judged(lowered: list[str], score: int) -> dict[str, int]:
+    """The score, and the interval beside a quality: another tool's low and high are something else."""
+    ends = ("low", "high") if lowered[score] == "quality" and {"low", "high"} <= set(lowered) else ()
+    return {"score": score, **{key: lowered.index(key) for key in ends}}
 
 
 def _row(file: Path, line: int, cell: dict[str, str]) -> Row:
-    numbers = []
-    for key in ("score", "low", "high"):
-        text = cell.get(key, "")
-        if text and not _is_number(text):
-            raise UsageError(
-                f"{file}, line {line}: {text!r} is no number", hint="is it the right column? --column NAME"
-            )
-        numbers.append(float(text) if text else np.nan)
-    return Row(line, cell.get("name", ""), *numbers, cell.get("error", ""))
+    score, low, high = (_number(file, line, cell.get(key, "")) for key in ("score", "low", "high"))
+    if low < 0 or high > 100 or low > high:
+        raise UsageError(f"{file}, line {line}: low {low:g} and high {high:g} are no interval in 0..100")
+    return Row(line, cell.get("name", ""), score, low, high, cell.get("error", ""))
+
+
+def _number(file: Path, line: int, text: str) -> float:
+    """NaN for an empty cell."""
+    if not text:
+        return math.nan
+    if not _is_number(text):
+        raise UsageError(f"{file}, line {line}: {text!r} is no number", hint="is it the right column? --column NAME")
+    if not math.isfinite(float(text)):
+        raise UsageError(
+            f"{file}, line {line}: {text!r} can't be judged", hint="leave the cell empty where a picture has no score"
+        )
+    return float(text)
 
 
 def _is_number(text: str) -> bool:
@@ -155,6 +177,12 @@ def match(scores: Scores, split: Split, root: Path, *, lower_is_better: bool = F
     )
 
 
+def names_any(scores: Scores, split: Split, root: Path) -> bool:
+    """Whether the file has a row of any of the split's pictures."""
+    index = _Index(scores, split)
+    return any(index.find(path, root)[0] for path in split.paths)
+
+
 class _Index:
     """The rows by path and by file name."""
 
@@ -169,7 +197,7 @@ class _Index:
 
     def find(self, path: Path, root: Path) -> tuple[Row | None, str]:
         """The row of a picture, and ``path`` or ``name``; or None, and why."""
-        if rows := self._by_path.get(_as_path(str(path))) or self._by_path.get(relative(path, root)):
+        if rows := self._by_path.get(_as_path(str(path))) or self._by_path.get(_as_path(relative(path, root))):
             return self._only(rows), "path"
         name = _as_name(str(path))
         rows = self._by_name.get(name, [])
@@ -181,8 +209,8 @@ class _Index:
 
     def _only(self, rows: Sequence[Row]) -> Row:
         """The row, if all that name the picture give one score."""
-        one = rows[0]
-        if others := [row for row in rows if np.isfinite(row.score) and row.score != one.score]:
+        one, *others = [row for row in rows if np.isfinite(row.score)] or [rows[0]]
+        if others := [row for row in others if row.score != one.score]:
             raise UsageError(
                 f"{self._scores.file}: lines {one.line} and {others[0].line} score {one.name} differently, "
                 f"{one.score:g} and {others[0].score:g}",
@@ -196,11 +224,10 @@ def _predictions(
 ) -> Predictions:
     numbers = [(row.score, row.low, row.high) if row else (np.nan,) * 3 for row in rows]
     score, low, high = np.array(numbers, np.float64).T
-    score[~np.isfinite(score)] = np.nan
     interval = bool(np.isfinite(low + high).any()) and not lower_is_better
     return Predictions(
         scores.model,
-        -score if lower_is_better else score,
+        0.0 - score if lower_is_better else score,
         low if interval else None,
         high if interval else None,
         tuple(missing),
@@ -218,8 +245,8 @@ def _too_few(scores: Scores, split: Split, root: Path, count: int) -> UsageError
 
 
 def _as_path(name: str) -> str:
-    """Slashes turned, ``./`` dropped."""
-    return re.sub(r"^(\./)+", "", name.replace("\\", "/"))
+    """Slashes turned, ``./`` and blanks around dropped."""
+    return re.sub(r"^(\./)+", "", name.replace("\\", "/").strip())
 
 
 def _as_name(name: str) -> str:
@@ -233,7 +260,7 @@ def relative(path: Path, root: Path) -> str:
 
 
 def write_scores(file: Path, judged: Iterable[tuple[Split, Path, Predictions]]) -> None:
-    """One line a picture and model, with :data:`FIELDS`; paths are those under each split's root."""
+    """One line a picture and model, with :data:`FIELDS`; paths are those under each split's root, numbers are whole."""
     with file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
         writer = csv.DictWriter(stream, FIELDS, lineterminator="\r\n")
         writer.writeheader()
@@ -255,6 +282,6 @@ def _written(split: Split, root: Path, predictions: Predictions) -> Iterable[dic
             "path": paths[i],
             "mos": round(float(split.mos[i]), 6),
             "model": predictions.model,
-            **{key: "" if np.isnan(value) else round(float(value), 6) for key, value in numbers.items()},
+            **{key: "" if np.isnan(value) else float(value) for key, value in numbers.items()},
             "error": why.get(str(path), ""),
         }

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-
 import numpy as np
 
 from dgiqa.datasets import Split
 from dgiqa.errors import UsageError
-from dgiqa.evaluation.agreement import FEWEST_FOR_CURVE
+from dgiqa.evaluation.agreement import FEWEST_FOR_CURVE, FLAT
 from dgiqa.evaluation.predictions import Predictions
 from dgiqa.evaluation.results import Comparison, Difference
 from dgiqa.metrics.correlation import Float64, plcc, srcc
@@ -22,7 +19,11 @@ def compare(first: Predictions, second: Predictions, split: Split, *, samples: i
     """The difference of two models' SRCC and PLCC on the pictures that both gave a score.
 
     Paired: every resample of the bootstrap takes the same pictures for both. PLCC is after each model's own logistic
-    curve, fitted on these pictures.
+    curve, fitted on these pictures once, not again in every resample.
+
+    Args:
+        samples: resamples of the bootstrap; p is never below 2 / (samples + 1).
+        seed: of the bootstrap.
 
     Raises:
         UsageError: fewer than 5 pictures have both scores, or one of the columns is constant.
@@ -37,8 +38,8 @@ def compare(first: Predictions, second: Predictions, split: Split, *, samples: i
         )
     if any(np.ptp(column) == 0 for column in (*columns, y)):
         raise UsageError(f"{first.model} and {second.model}: a column is constant over the {len(y)} pictures of both")
-    fitted = [fit_logistic(x, y)(x) for x in columns]
-    a, b = (resample(x, y, bent, samples=samples, seed=seed) for x, bent in zip(columns, fitted, strict=True))
+    fitted = [100 * fit_logistic(x, y)(x) for x in columns]
+    a, b = (resample(x, 100 * y, bent, samples=samples, seed=seed) for x, bent in zip(columns, fitted, strict=True))
     return Comparison(
         first=first.model,
         second=second.model,
@@ -52,11 +53,6 @@ def compare(first: Predictions, second: Predictions, split: Split, *, samples: i
     )
 
 
-def compare_all(predictions: Sequence[Predictions], split: Split, *, seed: int = 0) -> tuple[Comparison, ...]:
-    """Every pair once. The p values are of each pair alone: with many pairs some come out small by chance."""
-    return tuple(compare(a, b, split, seed=seed) for a, b in itertools.combinations(predictions, 2))
-
-
 def _difference(first: float, second: float, between: float, n: int, drawn: Float64) -> Difference:
     test = compare_correlations(first, second, between, n)
     low, high = interval(drawn) or (None, None)
@@ -66,10 +62,10 @@ def _difference(first: float, second: float, between: float, n: int, drawn: Floa
         high=None if high is None else round(high, 6),
         p=round(two_sided_p(drawn), 6),
         z=round(test.z, 4),
-        p_of_z=round(test.p, 6),
+        p_of_z=float(f"{test.p:.4g}"),  # however small: 0 is no probability of anything that was seen
     )
 
 
 def _plcc(x: Float64, y: Float64) -> float:
     """A curve that came out flat agrees with nothing."""
-    return plcc(x, y) if np.ptp(x) > 0 and np.ptp(y) > 0 else 0.0
+    return 0.0 if np.ptp(x) < FLAT or np.ptp(y) == 0 else plcc(x, y)

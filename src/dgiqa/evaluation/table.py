@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from dgiqa.evaluation.results import Agreement, Comparison, Difference, Estimate, Evaluation, Report
 
-HEAD = ("", "n", "SRCC", "KRCC", "PLCC raw", "PLCC", "RMSE")
+HEAD = ("", "n", "SRCC", "KRCC", "PLCC raw", "PLCC fitted", "RMSE")
 
 
 def as_text(report: Report) -> str:
@@ -18,7 +18,8 @@ def as_text(report: Report) -> str:
 def explain() -> str:
     """One line on what the columns are."""
     return (
-        "PLCC and RMSE after a four-parameter logistic, RMSE of 100; in brackets bootstrap 95 % intervals over pictures"
+        "PLCC fitted and RMSE are after a four-parameter logistic, RMSE in hundredths of the scale of MOS; "
+        "in brackets bootstrap 95 % intervals over pictures"
     )
 
 
@@ -45,7 +46,11 @@ def cells(agreement: Agreement) -> tuple[str, ...]:
 
 
 def remarks(evaluation: Evaluation) -> Iterator[str]:
-    """What no row has a place for: coverage, pairs, groups left out, missing scores."""
+    """What no row has a place for: falling scores, a training split, coverage, pairs, what is left out."""
+    if evaluation.overall.srcc.value < 0:
+        yield "the score falls as MOS rises: where lower is better, say --lower-is-better; a fitted PLCC has no sign"
+    if evaluation.split.startswith("train"):  # train-3 and the like too
+        yield "these are training pictures: a model that was trained on them agrees with new ones less"
     if (c := evaluation.coverage) is not None:
         yield (
             f"{c.share:.3f} of {c.n:,} MOS lie in their 90 % interval (95 % interval of the share {c.low:.3f} to "

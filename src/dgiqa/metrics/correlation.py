@@ -137,7 +137,7 @@ def ranks(x: Float64) -> Float64:
     return np.asarray(average[inverse], dtype=np.float64)
 
 
-def dense_ranks(x: Float64) -> npt.NDArray[np.int64]:
+def dense_ranks(x: Float64 | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Ranks from 0 without gaps, ties equal."""
     return np.unique(x, return_inverse=True)[1].astype(np.int64)
 

@@ -4,9 +4,9 @@ Krasula, Fliegel, Le Callet, Klíma, "On the accuracy of objective image and vid
 performance evaluation", QoMEX 2016. No curve is fitted, and no model is asked for what the ratings don't know: a pair
 of pictures is *different* when its MOS differ by more than the raters' spread explains, else *similar*.
 
-    different or similar   does |difference of scores| separate different pairs from similar ones?        AUC
-    better or worse        does the sign and size of the difference say which of a different pair is better?  AUC
-    correct                share of different pairs that the model orders as people do (the paper's C₀)
+    different or similar   does the size of the difference of scores separate different pairs from similar ones?   AUC
+    better or worse        do its sign and size say which picture of a different pair is the better one?           AUC
+    correct                share of the different pairs that the model orders as people do (the paper's C₀)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dgiqa.metrics.correlation import Float64, check_columns, ranks
+from dgiqa.metrics.correlation import check_columns, ranks
 
 Int64 = npt.NDArray[np.int64]
 
@@ -27,22 +27,22 @@ MOST_PAIRS = 2_000_000
 Z_DIFFERENT = 1.6448536269514722
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Discrimination:
     """What :func:`discriminate` found.
 
     Attributes:
         different_similar: AUC, 0.5 for chance; None without pairs of both kinds.
-        better_worse: AUC, 0.5 for chance.
-        correct: 0..1; a pair of equal scores is not correct.
+        better_worse: AUC, 0.5 for chance; None without different pairs.
+        correct: 0..1; a pair of equal scores is not correct; None without different pairs.
         pairs: looked at; ``different`` of them people tell apart.
         drawn: whether the pairs are a random sample of all.
         seed: of the draw.
     """
 
-    different_similar: float | None
-    better_worse: float | None
-    correct: float | None
+    different_similar: float | None = None
+    better_worse: float | None = None
+    correct: float | None = None
     pairs: int
     different: int
     drawn: bool = False
@@ -75,7 +75,9 @@ def discriminate(
     x, y = check_columns(scores, mos, varied=False)
     s = check_columns(deviations, y, varied=False)[0]
     if raters < 1 or (s < 0).any():
-        raise ValueError("raters must be positive and deviations not negative")
+        raise ValueError(
+            f"raters must be positive and deviations not negative, not {raters} raters and a deviation of {s.min():g}"
+        )
     drawn = math.comb(len(x), 2) > most_pairs
     i, j = _draw_pairs(len(x), most_pairs, seed) if drawn else np.triu_indices(len(x), 1)
     apart = y[i] - y[j]

@@ -65,8 +65,9 @@ def fit_logistic(x: npt.ArrayLike, y: npt.ArrayLike) -> Logistic:
     x, y = check_columns(x, y, varied=True)
     if len(x) < 4:
         raise ValueError(f"a curve of 4 parameters needs at least 4 pairs, not {len(x)}")
-    centre, scale = x.mean(), x.std()
-    u = (x - centre) / scale
+    start, reach = x.min(), np.ptp(x)  # first to 0..1, so that no square over- or underflows
+    centre, scale = float(np.mean((x - start) / reach)), float(np.std((x - start) / reach))
+    u = ((x - start) / reach - centre) / scale
     goal = (y - y.mean()) / y.std()
     grid = [np.array([middle, np.log(width)]) for middle in np.quantile(u, CENTRES) for width in WIDTHS]
     starts = sorted(grid, key=lambda point: _look(u, goal, point)[0])[:STARTS]
@@ -74,7 +75,10 @@ def fit_logistic(x: npt.ArrayLike, y: npt.ArrayLike) -> Logistic:
     curve = _sigmoid((u - middle) / np.exp(log_width))
     rise, low = _regress(curve, y)
     return Logistic(
-        b1=float(low + rise), b2=float(low), b3=float(centre + scale * middle), b4=float(scale * np.exp(log_width))
+        b1=float(low + rise),
+        b2=float(low),
+        b3=float(start + reach * (centre + scale * middle)),
+        b4=float(reach * scale * np.exp(log_width)),
     )
 
 
@@ -87,7 +91,7 @@ def _search(u: Float64, goal: Float64, point: Float64) -> tuple[float, float, fl
         step = np.linalg.solve(normal + damping * (np.diag(np.diag(normal)) + 1e-12 * np.eye(2)), -gradient)
         tried = _keep_near(u, point + step)
         found, residual_there, slopes_there = _look(u, goal, tried)
-        if found > error:
+        if not found <= error:
             damping *= 4
             if damping > 1e12:
                 break

@@ -39,9 +39,10 @@ def compare_correlations(first: float, second: float, between: float, n: int) ->
     if first == second:
         return CorrelationTest(0.0, 1.0)
     mean_square = (first**2 + second**2) / 2
-    apart = max(1 - between, 1e-15)
-    f = min(1.0, apart / (2 * (1 - mean_square)))
-    h = (1 - f * mean_square) / (1 - mean_square)
+    # Kept off 0, which they reach where both models, or the two with each other, agree perfectly.
+    rest, apart = max(1 - mean_square, 1e-15), max(1 - between, 1e-15)
+    f = min(1.0, apart / (2 * rest))
+    h = (1 - f * mean_square) / rest
     z = (_fisher(first) - _fisher(second)) * math.sqrt((n - 3) / (2 * apart * h))
     return CorrelationTest(z, math.erfc(abs(z) / math.sqrt(2)))
 
