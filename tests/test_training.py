@@ -229,10 +229,21 @@ def finished(root: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("finished")
     (folder / "small.toml").write_text(RECIPE)
     settings = ["train.steps=3", "train.select=best", "data.0.validation.share=0.8", 'card.summary="Small"']
+    settings += ["card.half=true"]
     where = ["--data", f"biq2021={root}", "--out", str(folder / "run"), "--cache", str(cache), "--keep-pictures"]
     flags = [flag for setting in settings for flag in ("--set", setting)]
     assert main(["train", str(folder / "small.toml"), *where, *flags]) == 0
     return folder / "run" / "small.toml"
+
+
+def test_half_weights_halve_the_file_and_are_what_was_judged(finished: Path) -> None:
+    import onnx
+
+    tensors = onnx.load(finished.with_suffix(".onnx")).graph.initializer
+    large = [tensor for tensor in tensors if int(np.prod(tensor.dims)) >= 1024 and tensor.data_type in (1, 10)]
+    assert large
+    assert {tensor.data_type for tensor in large} == {onnx.TensorProto.FLOAT16}
+    assert finished.with_suffix(".onnx").stat().st_size < 2.2 * read_card(finished).network.parameters
 
 
 def test_a_run_ends_in_a_card_that_scores(finished: Path, root: Path) -> None:

@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dgiqa.calibration import LEAST, as_toml, calibrate
 from dgiqa.cards import Measured, ModelCard, Network, Training, WeightsFile, read_card
 from dgiqa.errors import UsageError
+from dgiqa.export.half import round_weights
 from dgiqa.export.onnx import export
 from dgiqa.metrics.correlation import bootstrap_interval, plcc, srcc
 from dgiqa.training import processes
@@ -52,6 +53,8 @@ def finish(
         WeightsError: torch and ONNX Runtime differ; no card is written.
     """
     chosen = _choose(plan, averaged, checkpoints)
+    if plan.card.half:
+        round_weights(averaged)
     held = sets[0].held
     scores = predict(averaged, batches, held, device)
     path = out / f"{plan.name}.toml"
@@ -63,7 +66,7 @@ def finish(
             card,
             folder=out,
             network=_size(network, card),
-            weights={"onnx": _export(network, card, out)},
+            weights={"onnx": _export(network, card, out, plan.card.half)},
             training=_training(plan, sets, chosen, command),
             **_judged(plan, held, scores),
         )
@@ -91,9 +94,9 @@ def _keep_scores(out: Path, held: Rated, scores: Float32) -> None:
     (out / "held_out.json").write_text(json.dumps(rows))
 
 
-def _export(network: nn.Module, card: ModelCard, out: Path) -> WeightsFile:
+def _export(network: nn.Module, card: ModelCard, out: Path, half: bool) -> WeightsFile:
     file = out / card.weights["onnx"].file
-    export(network, card, file)
+    export(network, card, file, half=half)
     return WeightsFile(file.name, sha256=sha256_of(file), bytes=file.stat().st_size)
 
 

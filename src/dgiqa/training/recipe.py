@@ -292,13 +292,20 @@ class Probe:
 
 @dataclass(frozen=True)
 class Words:
-    """What the trained card says that no run can know. The name is that of the recipe's file by default."""
+    """How the run's result is written down, and what its card says that no run can know.
+
+    Attributes:
+        name: of the card; the recipe's file name by default.
+        half: the chosen weights are rounded to 16 bits, judged and stored so: half the size of the file.
+        version, summary, data, teachers, licence: as in a model card.
+    """
 
     name: str = ""
     version: str = "0.1"
     summary: str = ""
     data: str = ""
     teachers: str = "none"
+    half: bool = False
     licence: Licence = field(
         default_factory=lambda: Licence("Apache-2.0", "yours to state", "unstated", "A draft: state the terms.")
     )
