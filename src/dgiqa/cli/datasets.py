@@ -14,15 +14,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 
 from dgiqa.datasets import DataSetCard, check, find_dataset, list_datasets
+from dgiqa.datasets.card import Table
 from dgiqa.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="*", metavar="NAME | check NAME DIR", help="a card to show, or a set to check")
-    parser.add_argument("--json", action="store_true", help="print JSON: one card, or one card a line")
+    parser.add_argument("--json", action="store_true", help="print JSON: a card a line, or of a check a finding a line")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     if words[:1] == ["check"]:
         if len(words) != 3:
             raise UsageError("check takes a name and a folder", hint="dgiqa datasets check NAME DIR")
-        return run_check(find_dataset(words[1]), Path(words[2]))
+        return run_check(find_dataset(words[1]), Path(words[2]), as_json=args.json)
     if len(words) > 1:
         raise UsageError(f"{' '.join(words)}: one name at a time", hint="dgiqa datasets check NAME DIR checks a set")
     cards = [find_dataset(words[0])] if words else list_datasets()
@@ -44,12 +46,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_check(card: DataSetCard, root: Path) -> int:
+def run_check(card: DataSetCard, root: Path, *, as_json: bool) -> int:
     findings = check(card, root)
+    whole = all(finding.whole for finding in findings)
+    if as_json:
+        for finding in findings:
+            print(json.dumps(dataclasses.asdict(finding)))
+        return 0 if whole else 1
     for finding in findings:
         print(f"{'ok     ' if finding.whole else 'MISSING'}  {finding.text}")
-    if all(finding.whole for finding in findings):
-        print(f"{card.title} is whole: dgiqa evaluate --on {card.name} --root {root}")
+    if whole:
+        split = "" if "test" in card.official else " --split test-0"
+        print(f"{card.title} is whole: dgiqa evaluate --on {card.name}{split} --root {shlex.quote(str(root))}")
         return 0
     print(f"{card.title}: {card.bring or 'bring what is missing'}: {card.page}")
     return 1
@@ -87,7 +95,7 @@ def print_card(card: DataSetCard) -> None:
         print(f"{name:<13}{text}")
 
 
-def _columns(table: object) -> str:
+def _columns(table: Table) -> str:
     """What each named column is."""
     keys = ("part", "picture", "score", "deviation", "reference", "distortion", "set", "skip")
     found = {key: getattr(table, key) for key in keys}

@@ -87,6 +87,8 @@ class Table:
 
     def check(self) -> None:
         """Raises ValueError for columns that can't be found."""
+        if self.skip < 0:
+            raise ValueError("skip must not be negative")
         if self.header == bool(self.columns):
             raise ValueError("columns names those of a file without a header, and only those")
         if self.columns and (missing := [name for name in self.wanted if name not in self.columns]):
@@ -115,7 +117,7 @@ class DataSetCard:
     Attributes:
         title, summary, paper, page, licence: in words; ``page`` is where the set can be had.
         pictures: how many rated pictures the whole set has.
-        images: the folder of the pictures under the root; they are found there by their whole name, else by file name.
+        images: the folder of the pictures under the root; see :class:`dgiqa.datasets.pictures.Pictures`.
         originals: the folder of the references.
         scale: of the scores.
         tables: the files of scores.
@@ -171,6 +173,11 @@ class DataSetCard:
         """Raises ValueError when the tables contradict each other."""
         if not self.tables:
             raise ValueError("tables: at least one file of scores is needed")
+        if taken := sorted({"all", *seeded_names()} & set(self.official)):
+            raise ValueError(f"a part must not be called {taken[0]}")
+        of = {part.of for part in self.lists.values()}
+        if unknown := sorted(of - (set(self.official) - set(self.lists))):
+            raise ValueError(f"lists: {unknown[0]!r} is no official part")
         if bool(self.parts) != any(table.set for table in self.tables):
             raise ValueError("parts and a table's column set go together: one of them is missing")
         for pattern in (self.subset, self.reference, self.distortion):
@@ -208,7 +215,7 @@ def find_dataset(name: str) -> DataSetCard:
     return dataclasses.replace(card, name=name)
 
 
-def left_out(card: DataSetCard, part: Parts) -> list[int]:
+def left_out(part: Parts) -> list[int]:
     """The rows that a part leaves out."""
     content = json.loads((FOLDER / part.without).read_text(encoding="utf-8"))
     indices: list[int] = content["indices"]

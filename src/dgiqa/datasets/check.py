@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dgiqa.datasets.card import DataSetCard, Table
-from dgiqa.datasets.pictures import Pictures
+from dgiqa.datasets.pictures import Pictures, is_there
 from dgiqa.datasets.table import files_of, read_table
 from dgiqa.errors import UsageError
 from dgiqa.weights.files import sha256_of
@@ -29,7 +29,10 @@ def check(card: DataSetCard, root: Path) -> list[Finding]:
         finding, rows = _table(card, table, root)
         found.append(finding)
         names += rows
-    return [*found, *_pictures(card, root, names)]
+    pictures = _pictures(card, root, names)
+    if names and len(names) != card.pictures and all(finding.whole for finding in found):
+        pictures.append(Finding(False, f"{len(names):,} rated pictures where the set has {card.pictures:,}"))
+    return [*found, *pictures]
 
 
 def _table(card: DataSetCard, table: Table, root: Path) -> tuple[Finding, list[str]]:
@@ -50,11 +53,8 @@ def _pictures(card: DataSetCard, root: Path, names: list[str]) -> list[Finding]:
     if not names:
         return [Finding(folder.is_dir(), f"{folder}: {'is there' if folder.is_dir() else 'is missing'}")]
     pictures = Pictures(folder)
-    gone = [path for path in map(pictures.find, names) if not path.is_file()]
+    gone = [path for path in pictures.find_all(names) if not is_there(path)]
     if gone:
-        more = f"; first {gone[0].relative_to(root)}"
-        return [Finding(False, f"{folder}: {len(gone):,} of {len(names):,} pictures are missing{more}")]
-    found = [Finding(True, f"{folder}: all {len(names):,} pictures are there")]
-    if len(names) != card.pictures:
-        found.append(Finding(False, f"{len(names):,} rated pictures where the set has {card.pictures:,}"))
-    return found
+        text = f"{folder}: {len(gone):,} of {len(names):,} pictures are missing, first {gone[0]}"
+        return [Finding(False, text)]
+    return [Finding(True, f"{folder}: all {len(names):,} pictures are there")]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from dgiqa.datasets.card import DataSetCard, find_dataset, left_out
-from dgiqa.datasets.pictures import Pictures
+from dgiqa.datasets.card import DataSetCard, Parts, find_dataset, left_out
+from dgiqa.datasets.pictures import Pictures, is_there, key
 from dgiqa.datasets.plain import read_plain
 from dgiqa.datasets.split import Split, seeded
-from dgiqa.datasets.table import Row, read_table
+from dgiqa.datasets.table import Row, files_of, read_table
 from dgiqa.errors import UsageError
+from dgiqa.weights.files import sha256_of
 
 
 def read_split(dataset: str, split: str, root: Path) -> Split:
@@ -27,20 +28,22 @@ def read_split(dataset: str, split: str, root: Path) -> Split:
         UsageError: no such card or part, or files that are missing under ``root``, by name, with the way out.
     """
     if dataset.lower().endswith(".csv"):
-        whole, parts = read_plain(Path(dataset), root)
-        return _part(whole, split, parts)
+        whole, parts, groups = read_plain(Path(dataset), root)
+        return _part(whole, split, parts, groups)
     card = find_dataset(dataset)
     if split not in card.splits:
         raise UsageError(
             f"{dataset}: no split {split}",
-            hint=f"known: {', '.join(['all', *card.official])}, and train-0 to train-9 with test-0 to test-9",
+            hint=_known(card.official),
         )
     listed = card.lists.get(split)
     rows = read_rows(card, root, listed.of if listed else split)
     if listed:
-        out = set(left_out(card, listed))
+        _same_rows(card, listed, root)
+        out = set(left_out(listed))
         rows = [row for i, row in enumerate(rows) if i not in out]
-    return _part(_whole(card, rows, root, split), split, {})
+    groups = [_reference(card, row) or row.picture for row in rows]
+    return _part(_whole(card, rows, root, split), split, {}, groups)
 
 
 def read_rows(card: DataSetCard, root: Path, split: str) -> list[Row]:
@@ -61,8 +64,8 @@ def _whole(card: DataSetCard, rows: Sequence[Row], root: Path, split: str) -> Sp
     if not rows:
         raise UsageError(f"{card.name}: the part {split} has no pictures", hint=f"bring the set anew from {card.page}")
     pictures = Pictures(root / card.images)
-    paths = [pictures.find(row.picture) for row in rows]
-    if missing := [path for path in paths if not path.is_file()]:
+    paths = pictures.find_all([row.picture for row in rows])
+    if missing := [path for path in paths if not is_there(path)]:
         raise UsageError(
             f"{card.name}: {len(missing)} of {len(paths)} pictures are missing, first {missing[0]}",
             hint=f"bring the data set from {card.page}; dgiqa datasets check {card.name} {root} tells what is there",
@@ -76,7 +79,7 @@ def _whole(card: DataSetCard, rows: Sequence[Row], root: Path, split: str) -> Sp
             f"{card.name}: {row.picture} has the score {row.score:g}, outside {scale.low:g} to {scale.high:g}",
             hint="is it the file that the card names? Other editions of a set have other scales",
         )
-    share = (scores - scale.low) / scale.width
+    share = np.clip((scores - scale.low) / scale.width, 0, 1)
     deviations = np.array([row.deviation for row in rows], np.float32) / (scale.deviations or scale.width)
     return Split(
         dataset=card.name,
@@ -91,16 +94,28 @@ def _whole(card: DataSetCard, rows: Sequence[Row], root: Path, split: str) -> Sp
     )
 
 
-def _part(whole: Split, split: str, parts: Mapping[str, Sequence[int]]) -> Split:
-    """A seeded part of the whole, one of ``parts``, or the whole itself."""
-    groups = [str(r or p) for r, p in zip(whole.references or (None,) * len(whole), whole.paths, strict=True)]
-    chosen = seeded(split, groups)
+def _same_rows(card: DataSetCard, part: Parts, root: Path) -> None:
+    """Raises UsageError where the rows that ``part`` counts may be others than those of the set."""
+    for table in card.tables:
+        file = files_of(table, root)[0]
+        if table.sha256 and table.part == part.of and sha256_of(file) != table.sha256:
+            raise UsageError(
+                f"{file}: is not the file that the card knows, so that the pictures to leave out can't be told",
+                hint=f"bring it anew from {card.page}",
+            )
+
+
+def _part(whole: Split, split: str, parts: Mapping[str, Sequence[int]], groups: Sequence[str]) -> Split:
+    """A seeded part of the whole, one of ``parts``, or the whole itself.
+
+    ``groups`` are names in the set's own words: files differ from machine to machine in place and case.
+    """
+    chosen = seeded(split, [key(group) for group in groups])
     if chosen is None:
         if split == whole.split:
             return whole
         if split not in parts:
-            known = ", ".join(["all", *parts])
-            raise UsageError(f"{whole.dataset}: no split {split}", hint=f"known: {known}, and train-0 to test-9")
+            raise UsageError(f"{whole.dataset}: no split {split}", hint=_known(parts))
         chosen = np.array(parts[split], np.intp)
     if not chosen.size:
         raise UsageError(f"{whole.dataset}: the part {split} has no pictures")
@@ -111,8 +126,12 @@ def _references(card: DataSetCard, rows: Sequence[Row], root: Path) -> tuple[Pat
     if not card.has_references:
         return ()
     originals = Pictures(root / card.originals)
-    names = [row.reference or _found(card.reference, row.picture) for row in rows]
-    return tuple(originals.find(card.original.replace("{}", name)) if name else None for name in names)
+    names = [_reference(card, row) for row in rows]
+    return originals.find_references([card.original.replace("{}", name) if name else "" for name in names])
+
+
+def _reference(card: DataSetCard, row: Row) -> str:
+    return row.reference or _found(card.reference, row.picture)
 
 
 def _distortions(card: DataSetCard, rows: Sequence[Row]) -> tuple[str, ...]:
@@ -120,6 +139,10 @@ def _distortions(card: DataSetCard, rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(card.distortions.get(kind, kind) for kind in found) if any(found) else ()
 
 
+def _known(parts: Iterable[str]) -> str:
+    return f"known: {', '.join(['all', *parts])}, and train-0 to train-9 with test-0 to test-9"
+
+
 def _found(pattern: str, name: str) -> str:
     match = re.search(pattern, name) if pattern else None
-    return match.group(1) if match else ""
+    return match.group(1) or "" if match else ""

@@ -17,7 +17,7 @@ from dgiqa.types import Float32
 #: How many seeded splits there are, and the share of their test part.
 SEEDS, TEST_SHARE = 10, 0.2
 
-_SEEDED = re.compile(r"(train|test)-(\d)")
+_SEEDED = re.compile(r"(train|test)-([0-9])")
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ def seeded_names() -> list[str]:
 def seeded(split: str, groups: Sequence[str]) -> npt.NDArray[np.intp] | None:
     """Indices of a seeded part, sorted; None if ``split`` names none.
 
-    Groups (each picture's reference, or the picture itself) go to one side whole. They are taken in an order drawn by
-    the seed alone, so the parts are the same on every machine. The test part is the first fifth of the groups,
-    rounded, and at least one.
+    Groups (each picture's reference, or the picture itself) go to one side whole. Sorted by name they are taken in an
+    order drawn by the seed alone, so the parts are the same on every machine. The test part is the first fifth of the
+    groups, rounded, and at least one.
 
     Args:
         groups: (n,) each picture's group.

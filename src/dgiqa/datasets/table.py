@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import math
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from dgiqa.datasets.card import DELIMITERS, DataSetCard, Table
+from dgiqa.datasets.pictures import is_there
 from dgiqa.errors import UsageError
+
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Row:
 def files_of(table: Table, root: Path) -> list[Path]:
     """The files that a table's name or pattern means, in order; a plain name is one file, there or not."""
     if any(sign in table.file for sign in "*?["):
-        return sorted(root.glob(table.file))
+        return sorted(path for path in root.glob(table.file) if not path.name.startswith("."))
     return [root / table.file]
 
 
@@ -39,7 +43,7 @@ def read_table(card: DataSetCard, table: Table, root: Path) -> list[Row]:
         UsageError: the file is missing or lacks a column, or a score is no number: by file, line and column.
     """
     files = files_of(table, root)
-    if not files or not files[0].is_file():
+    if not files or not is_there(files[0]):
         raise UsageError(
             f"{card.name}: {files[0] if files else root / table.file} is missing",
             hint=f"{card.bring or 'bring the data set'}: {card.page}",
@@ -60,12 +64,15 @@ def _read(table: Table, file: Path) -> list[Row]:
     for number, cells in lines:
         cell = {name: cells[at] if at < len(cells) else "" for name, at in places.items()}
         if not cell[table.picture]:
+            if cell[table.score]:
+                raise UsageError(f"{file}, line {number}: a score without a picture")
             continue
+        deviation = cell.get(table.deviation, "")
         found.append(
             Row(
                 cell[table.picture],
-                number_in(cell[table.score], file, number),
-                number_in(cell[table.deviation], file, number) if table.deviation else math.nan,
+                number_in(cell[table.score], file, number, table.score),
+                number_in(deviation, file, number, table.deviation) if deviation else math.nan,
                 cell.get(table.reference, ""),
                 cell.get(table.distortion, ""),
                 cell.get(table.set, ""),
@@ -77,22 +84,49 @@ def _read(table: Table, file: Path) -> list[Row]:
 def read_lines(file: Path, delimiter: str | None) -> list[tuple[int, list[str]]]:
     """Line numbers and stripped cells of the lines that are not empty; ``delimiter`` None is any run of blanks.
 
+    Spreadsheets of many countries write semicolons for commas, and then commas for points: where a comma is expected
+    and the first line has more semicolons or tabs, those are taken, and ``3,5`` is 3.5.
+
     Raises:
         UsageError: the file can't be read.
     """
+    text = _text(file)
+    if delimiter is None:
+        split = [(number, line.split()) for number, line in enumerate(text.split("\n"), 1)]
+    else:
+        if delimiter == ",":
+            delimiter = max(",;\t", key=text.lstrip("\n").partition("\n")[0].count)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        try:
+            split = [(reader.line_num, cells) for cells in reader]
+        except csv.Error as error:
+            raise UsageError(
+                f"{file}, line {reader.line_num}: {error}", hint="is a quotation mark left open?"
+            ) from error
+    lines = [(number, [cell.strip() for cell in cells]) for number, cells in split]
+    if delimiter != ",":
+        lines = [(number, [_with_point(cell) for cell in cells]) for number, cells in lines]
+    return [(number, cells) for number, cells in lines if any(cells)]
+
+
+def _text(file: Path) -> str:
+    """Its text with plain line ends; bytes that are no UTF-8 stay what they are in file names."""
     try:
-        text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        content = file.read_bytes()
     except OSError as error:
         raise UsageError(f"{file}: can't be read ({error.strerror})") from error
-    if delimiter is None:
-        split: list[tuple[int, Sequence[str]]] = [(i, line.split()) for i, line in enumerate(text.splitlines(), 1)]
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = content.decode("utf-16", errors="replace")
     else:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        split = [(reader.line_num, cells) for cells in reader]
-    return [(number, [cell.strip() for cell in cells]) for number, cells in split if any(cells)]
+        text = content.decode("utf-8-sig", errors="surrogateescape")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def number_in(text: str, file: Path, line: int) -> float:
+def _with_point(cell: str) -> str:
+    return cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell
+
+
+def number_in(text: str, file: Path, line: int, column: str) -> float:
     """The finite number in a cell.
 
     Raises:
@@ -103,5 +137,5 @@ def number_in(text: str, file: Path, line: int) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise UsageError(f"{file}, line {line}: {text!r} is no number")
+        raise UsageError(f"{file}, line {line}: {column} is {text!r}, which is no number")
     return value
