@@ -6,6 +6,9 @@ Two pictures are near duplicates when the cosine of their ImageNet MobileNetV2 f
 map, at 224 px) exceeds 0.9. Writes two files beside the data set's card: the test pictures that have a near duplicate
 in the train part (the part test-disjoint leaves them out), and the scenes of the train part, pictures joined by a chain
 of near duplicates, for recipes with validation.disjoint = "scene".
+
+It also prints how people's opinions of two near duplicates correlate, by subset: nearly the same picture ought to be
+rated nearly the same, so the root of that correlation is about the most that any model's can be.
 """
 
 from __future__ import annotations
@@ -20,10 +23,11 @@ import torch
 from safetensors.numpy import load_file
 from torch import Tensor, nn
 
-from dgiqa.datasets import read_split
+from dgiqa.datasets import Split, read_split
 from dgiqa.datasets.card import FOLDER as CARDS
 from dgiqa.imaging.decode import decode
 from dgiqa.imaging.resize import resize
+from dgiqa.metrics.correlation import plcc
 from dgiqa.models.depth_mobile.mobilenet import ConvReLU6, MobileNetV2, load_imagenet
 from dgiqa.runtimes.onnx import OnnxNetwork, open_file
 from dgiqa.stream import in_order
@@ -58,17 +62,29 @@ def main() -> None:
         module = Description(load_file(args.imagenet)).eval()
         torch.onnx.export(module, (example,), dynamo=True, input_names=["color"], verbose=False).save(str(file))
         network = open_file(file)
-    parts = {part: read_split("biq2021", part, args.data).paths for part in ("train", "test")}
-    train, test = (describe(network, paths) for paths in parts.values())
+    parts = {part: read_split("biq2021", part, args.data) for part in ("train", "test")}
+    train, test = (describe(network, split.paths) for split in parts.values())
     nearest = (test @ train.T).max(1)
     found = np.flatnonzero(nearest > THRESHOLD).tolist()
     content = {"dataset": "biq2021", "split": "test", "cosine_over": THRESHOLD, "indices": found}
     (CARDS / "biq2021-near-duplicates.json").write_text(json.dumps(content) + "\n")
     print(f"{len(found)} of {len(nearest)} test pictures have a near duplicate in train")
     scenes = [scene for scene in chains(train) if len(scene) > 1]
-    lines = [f"{parts['train'][i].name},{number}" for number, scene in enumerate(scenes) for i in scene]
+    lines = [f"{parts['train'].paths[i].name},{number}" for number, scene in enumerate(scenes) for i in scene]
     (CARDS / "biq2021-scenes.csv").write_text("\n".join(["path,group", *lines]) + "\n")
     print(f"{len(lines)} of {len(train)} train pictures share {len(scenes)} scenes")
+    for subset in sorted(set(parts["train"].subsets)):
+        print(agreement_of_twins(train, parts["train"], subset))
+
+
+def agreement_of_twins(vectors: np.ndarray, split: Split, subset: str) -> str:
+    """Pearson's correlation of the MOS of near duplicates, each pair both ways round."""
+    chosen = np.flatnonzero(np.array(split.subsets) == subset)
+    first, second = np.nonzero(np.triu(vectors[chosen] @ vectors[chosen].T, 1) > THRESHOLD)
+    mos = split.mos[chosen]
+    r = plcc(np.r_[mos[first], mos[second]], np.r_[mos[second], mos[first]])
+    apart = np.abs(mos[first] - mos[second]).mean()
+    return f"{subset}: {len(first)} pairs of near duplicates, r of their MOS {r:.3f}, {apart:.3f} apart on average"
 
 
 def chains(vectors: np.ndarray, rows: int = 500) -> list[list[int]]:

@@ -419,6 +419,19 @@ def test_a_head_start_trains_the_head_alone(
     assert torch.equal(same_rows.network.head.weight, run_of(plan, tmp_path / "third", root, cache).network.head.weight)
 
 
+def test_a_head_start_can_be_all_there_is(
+    describing: list[torch.Tensor], root: Path, cache: Path, tmp_path: Path
+) -> None:
+    plan = plan_of(tmp_path, "model.freeze=[]", "train.steps=0", "train.epochs=0", "probe.epochs=5", "probe.batch=8")
+    run = run_of(plan, tmp_path / "out", root, cache)
+    loop.fit(run)
+    assert [line["step"] for line in lines_of(tmp_path / "out") if "validation" in line] == [0]
+    assert state_of(tmp_path / "out")["step"] == 0
+    assert torch.equal(state_of(tmp_path / "out")["averaged"]["head.weight"], run.network.head.weight)
+    with pytest.raises(UsageError, match=r"train\.epochs = 0 trains nothing, unless probe\.epochs gives the head a start"):
+        plan_of(tmp_path, "train.steps=0", "train.epochs=0")
+
+
 def test_a_head_start_wants_a_network_that_offers_it(root: Path, cache: Path, tmp_path: Path, tiny: None) -> None:
     plan = plan_of(tmp_path, "model.freeze=[]", "probe.epochs=1")
     with pytest.raises(UsageError, match=r"^probe: the network of dgiqa_mobile offers none"):

@@ -80,7 +80,8 @@ class Batches:
         self._rank, self._ranks = rank, ranks
         self.counts = share_out(plan, [len(rated) for rated in sets])
         self.steps_per_epoch = max(1, sum(map(len, sets)) // plan.train.batch)
-        self.total = plan.train.steps or max(1, round(plan.train.epochs * self.steps_per_epoch))
+        epochs = plan.train.epochs
+        self.total = plan.train.steps or (max(1, round(epochs * self.steps_per_epoch)) if epochs else 0)
         if plan.train.batch // plan.train.accumulate < ranks:
             raise UsageError(
                 f"{ranks} processes share {plan.train.batch // plan.train.accumulate} pictures a step",

@@ -78,7 +78,7 @@ def finish(
 def _choose(plan: Plan, averaged: nn.Module, checkpoints: Checkpoints) -> str:
     """Puts the weights in place that the recipe selects, and says which they are."""
     if plan.train.select == "last" or checkpoints.best is None:
-        return f"the last weights, of step {checkpoints.step}"
+        return f"the last weights, of step {checkpoints.step}" if checkpoints.step else "the head's start alone"
     state = torch.load(checkpoints.best_file, map_location="cpu", weights_only=True)
     averaged.load_state_dict(state["averaged"])
     return f"the weights of step {state['step']}, of {checkpoints.step}: the best on the held-out pictures"

@@ -115,7 +115,8 @@ class Train:
     """The course of a run.
 
     Attributes:
-        epochs: passes over the pictures; ``steps`` says it in optimiser steps instead (0: epochs count).
+        epochs: passes over the pictures; ``steps`` says it in optimiser steps instead (0: epochs count). None of
+            either leaves it at the head start, see :class:`Probe`.
         batch: rated pictures a step, of all processes together; in ``accumulate`` equal parts if memory is short
             (correlation and ranking are then of a part, not of the batch).
         crop: side of random square crops in pixels; 0 for the whole picture, or the views' own crop.
@@ -170,8 +171,8 @@ class Train:
         for name in ("steps", "crop", "seed", "warmup", "clip", "decay", "validate", "statistics"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
-        if not (self.steps or self.epochs > 0):
-            raise ValueError("epochs must be positive")
+        if self.epochs < 0:
+            raise ValueError("epochs must not be negative")
         if self.batch % self.accumulate:
             raise ValueError(f"batch = {self.batch} has no {self.accumulate} equal parts (accumulate)")
         if any(rate < 0 for rate in (self.rate, *self.rates.values())):
@@ -344,6 +345,8 @@ class Plan:
             )
         if recipe.crop and self.train.crop not in (0, recipe.crop):
             raise ValueError(f"train.crop = {self.train.crop}, but the views are crops of {recipe.crop}")
+        if not (self.train.steps or self.train.epochs or self.probe.epochs):
+            raise ValueError("train.epochs = 0 trains nothing, unless probe.epochs gives the head a start")
         if bool(recipe.depth) == (self.train.depth == "none"):
             raise ValueError("train.depth = 'none' goes with a recipe without a depth card, and only with it")
         held = all(part.validation.share or part.validation.split for part in self.data[:1])
