@@ -227,7 +227,7 @@ CURVE = Calibration(raw=(0.0, 0.5, 1.0), quality=(0.0, 40.0, 100.0))
 
 
 def test_the_interval_by_hand() -> None:
-    card = dataclasses.replace(find_card("default"), calibration=CURVE)
+    card = dataclasses.replace(find_card("default"), calibration=CURVE, interval=None)
     assert card.judge(0.5, 0.1) == (40.0, None, None)
     by_raw = dataclasses.replace(card, interval=BY_RAW)
     assert by_raw.judge(0.65) == pytest.approx((58, 58 - 9, 58 + 9))
@@ -311,7 +311,9 @@ WRONG = [
 
 def write_with_interval(path: Path, table: str) -> Path:
     card = find_card("default")
-    path.write_text((card.folder / card.file).read_text(encoding="utf-8") + table, encoding="utf-8")
+    text = (card.folder / card.file).read_text(encoding="utf-8")
+    own = re.compile(r"(?m)^\[interval(?:\.coverage)?\]\n(?:(?!\[).*\n?)*")
+    path.write_text(own.sub("", text) + table, encoding="utf-8")
     return path
 
 
@@ -377,7 +379,7 @@ def test_an_own_card_has_its_weights_its_label_and_the_same_raw_scores(
     assert written.summary.endswith("; calibrated on my pictures, all")
     assert {path.name for path in tmp_path.iterdir()} == {"mine.toml", "mine.onnx"}
     own = dgiqa.load(out)
-    assert own.model.startswith("dgiqa_mobile.mine@1.0+")
+    assert own.model.startswith(f"dgiqa_mobile.mine@{find_card('default').version}+")
     before, after = default.score(photographs[0]), own.score(photographs[0])
     assert after.raw == before.raw
     assert (after.quality, after.low, after.high) == written.judge(before.raw)
@@ -614,7 +616,7 @@ def test_from_ratings_to_scores_with_an_interval(default: dgiqa.Scorer, rated: P
     for row in rows:
         low, quality, high = (float(row[key]) for key in ("low", "quality", "high"))
         assert 0 <= low <= quality <= high <= 100
-        assert row["model"].startswith("dgiqa_mobile.mine@1.0+")
+        assert row["model"].startswith(f"dgiqa_mobile.mine@{find_card('default').version}+")
         hits += low <= 25 * (float(ratings[Path(row["path"]).name]) - 1) <= high
     assert len(rows) == 24
     assert hits >= 0.7 * 24

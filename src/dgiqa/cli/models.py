@@ -10,7 +10,7 @@ import dataclasses
 import json
 from typing import Any
 
-from dgiqa.cards import ModelCard, WeightsFile
+from dgiqa.cards import Interval, ModelCard, WeightsFile
 from dgiqa.models import DEFAULT, find_card, list_models
 from dgiqa.weights.fetch import is_here
 
@@ -61,6 +61,8 @@ def print_card(card: ModelCard) -> None:
     if card.kind == "quality":
         knots = ", ".join(f"{r:g} → {q:g}" for r, q in zip(card.calibration.raw, card.calibration.quality, strict=True))
         _section("calibration (raw → quality)", [(knots, card.calibration.fitted_on)])
+    if card.interval:
+        _section("interval", [_interval(card.interval)])
     rows = [
         (
             f"{m.dataset}, {m.split}, n = {m.n}",
@@ -69,6 +71,14 @@ def print_card(card: ModelCard) -> None:
         for m in card.measured
     ]
     _section("measured (bootstrap 95 % interval)", rows or [("nothing", "")])
+
+
+def _interval(interval: Interval) -> tuple[str, str]:
+    what = f"{100 * interval.level:g} % of MOS inside"
+    if not (measured := interval.coverage):
+        return what, "not measured"
+    share = f"{measured.share:.3f} [{measured.low:.3f}, {measured.high:.3f}] of {measured.n}"
+    return what, f"measured {share}, {measured.mean_width:.0f} of 100 wide on average: {measured.how}"
 
 
 def _section(title: str, rows: list[tuple[str, str]]) -> None:
