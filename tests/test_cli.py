@@ -273,7 +273,7 @@ def test_models_lists_and_shows(capsys: pytest.CaptureFixture[str]) -> None:
         assert name in listed
     assert main(["models", "dgiqa_mobile.biq2021"]) == 0
     shown = capsys.readouterr().out
-    for word in ("arXiv", "Apache-2.0", "BIQ2021", "SRCC", "448", "sha256"):
+    for word in ("arXiv", "Apache-2.0", "BIQ2021", "SRCC", "512", "sha256"):
         assert word.lower() in shown.lower()
     assert main(["models", "--json"]) == 0
     cards = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

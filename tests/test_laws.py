@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import subprocess
 import sys
@@ -125,7 +126,8 @@ def test_score_all_streams_in_bounded_memory(photographs: list[Path]) -> None:
             yield np.full((40, 40, 3), taken % 251, np.uint8)
 
     network = FakeNetwork(lambda views: views.color.mean((1, 2, 3)).astype(np.float32) / 255)
-    scorer = dgiqa.Scorer(find_card("default"), network, lambda pixels: np.zeros(pixels.shape[:2], np.uint8))
+    card = dataclasses.replace(find_card("default"), interval=None)  # a network without a spread
+    scorer = dgiqa.Scorer(card, network, lambda pixels: np.zeros(pixels.shape[:2], np.uint8))
     stream = scorer.score_all(endless(), workers=2, batch=3)
     first = [next(stream) for _ in range(30)]
     stream.close()
@@ -224,7 +226,7 @@ def test_calibration_keeps_the_order(knots, a, b) -> None:
 def test_a_small_picture_is_said_to_be_enlarged(default: dgiqa.Scorer) -> None:
     assert default.score(np.zeros((224, 300, 3), np.uint8)).notes == ()
     assert default.score(np.zeros((223, 300, 3), np.uint8)).notes == (
-        "300×223 was enlarged to a short side of 448: so small a picture scores low",
+        "300×223 was enlarged to a short side of 512: so small a picture scores low",
     )
 
 
