@@ -428,9 +428,7 @@ def test_a_head_start_can_be_all_there_is(
     assert [line["step"] for line in lines_of(tmp_path / "out") if "validation" in line] == [0]
     assert state_of(tmp_path / "out")["step"] == 0
     assert torch.equal(state_of(tmp_path / "out")["averaged"]["head.weight"], run.network.head.weight)
-    with pytest.raises(
-        UsageError, match=r"train\.epochs = 0 trains nothing, unless probe\.epochs"
-    ):
+    with pytest.raises(UsageError, match=r"train\.epochs = 0 trains nothing, unless probe\.epochs"):
         plan_of(tmp_path, "train.steps=0", "train.epochs=0")
 
 
