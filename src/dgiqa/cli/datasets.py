@@ -64,14 +64,19 @@ def run_check(card: DataSetCard, root: Path, *, as_json: bool) -> int:
 
 
 def print_list(cards: list[DataSetCard]) -> None:
-    width = max(len(card.name) for card in cards)
-    print(f"{'name':<{width}}  {'pictures':>8}  {'scale':<22}  {'official parts':<28}  what it is")
+    rows = [("name", "pictures", "scale", "official parts", "checked", "licence")]
     for card in cards:
         parts = ", ".join(card.official) or "none"
-        print(f"{card.name:<{width}}  {card.pictures:>8,}  {_scale(card):<22}  {parts:<28}  {card.summary}")
+        rows.append((card.name, f"{card.pictures:,}", _scale(card), parts, card.checked, card.licence))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, pictures, *rest in rows:
+        cells = [name.ljust(widths[0]), pictures.rjust(widths[1])]
+        cells += [text.ljust(width) for text, width in zip(rest, widths[2:], strict=True)]
+        print("  ".join(cells).rstrip())
     print(
         "dgiqa datasets NAME shows a card; train-0 to train-9 with test-0 to test-9 are ten seeded 80/20 splits of each"
     )
+    print("checked: how much of a card was held against the set's own files")
 
 
 def print_card(card: DataSetCard) -> None:
@@ -86,13 +91,15 @@ def print_card(card: DataSetCard) -> None:
         ("scale", _scale(card) + (f", {scale.raters} raters a picture" if scale.raters else "")),
         ("pictures in", card.images or "the folder itself"),
         *[("list", f"{table.file} ({_columns(table)})") for table in card.tables],
+        *[("references", f"named by {pairs.file}") for pairs in card.pairs],
         ("parts", f"all; official: {official}; train-0 to train-9 with test-0 to test-9: seeded 80/20, {disjoint}"),
         *[(name, f"of {part.of}, {part.why}") for name, part in card.lists.items()],
-        ("checked", card.checked or "nothing"),
+        ("checked", f"{card.checked}: {card.how}" if card.how else card.checked),
     ]
     print(f"{card.name}: {card.title}\n{card.summary}\n")
+    width = max(len(name) for name, _ in rows)
     for name, text in rows:
-        print(f"{name:<13}{text}")
+        print(f"{name:<{width}}  {text}")
 
 
 def _columns(table: Table) -> str:

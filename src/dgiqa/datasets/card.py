@@ -96,6 +96,29 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Files that say which reference each picture was made from, for sets whose scores don't.
+
+    Attributes:
+        file: a pattern under the folder of pictures, such as ``*/info.txt``; pictures count from the file's own folder.
+        columns: names of the columns, in order; such files have no header.
+        picture, reference: columns of these.
+        delimiter: between the columns.
+    """
+
+    file: str
+    columns: tuple[str, ...]
+    picture: str
+    reference: str
+    delimiter: Literal["comma", "tab", "semicolon", "space"] = "space"
+
+    def check(self) -> None:
+        """Raises ValueError for columns that can't be found."""
+        if missing := [name for name in (self.picture, self.reference) if name not in self.columns]:
+            raise ValueError(f"{missing[0]!r} is none of columns")
+
+
+@dataclass(frozen=True)
 class Parts:
     """A part made of another one.
 
@@ -121,6 +144,7 @@ class DataSetCard:
         originals: the folder of the references.
         scale: of the scores.
         tables: the files of scores.
+        pairs: files that pair pictures with references, where neither a table nor a picture's name does.
         parts: official parts by the value of the ``set`` column: ``train = "training"``.
         lists: further parts.
         subset, reference, distortion: patterns over the picture's name whose group 1 is that; for sets without such a
@@ -128,7 +152,8 @@ class DataSetCard:
         original: file name of a reference.
         distortions: names for the codes that ``distortion`` finds.
         scenes: a CSV file beside the card, ``path,group``: pictures that show one scene.
-        checked: which of this was held against the real files, in words; empty if nothing was.
+        checked: how much of this was held against the set's own files: ``all``, its ``scores``, or ``nothing``.
+        how: what was held against what, in words.
         bring: what the user has to do beyond unpacking, in words.
     """
 
@@ -142,6 +167,7 @@ class DataSetCard:
     tables: tuple[Table, ...]
     images: str = ""
     originals: str = ""
+    pairs: tuple[Pairs, ...] = ()
     parts: dict[str, str] = field(default_factory=dict)
     lists: dict[str, Parts] = field(default_factory=dict)
     subset: str = ""
@@ -150,7 +176,8 @@ class DataSetCard:
     distortion: str = ""
     distortions: dict[str, str] = field(default_factory=dict)
     scenes: str = ""
-    checked: str = ""
+    checked: Literal["all", "scores", "nothing"] = "nothing"
+    how: str = ""
     bring: str = ""
     name: str = ""
 
@@ -162,7 +189,7 @@ class DataSetCard:
     @property
     def has_references(self) -> bool:
         """Whether the seeded parts are disjoint by reference."""
-        return bool(self.reference or any(table.reference for table in self.tables))
+        return bool(self.reference or self.pairs or any(table.reference for table in self.tables))
 
     @property
     def splits(self) -> tuple[str, ...]:

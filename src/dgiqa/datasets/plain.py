@@ -3,13 +3,14 @@
 pyiqa's meta files are taken as they are: ``img_name`` or ``dist_name`` for the path, ``mos`` or ``dmos``, ``ref_name``,
 and split columns such as ``official_split`` or ``ratio802_seed123_split01`` with values 0 train, 1 val, 2 test.
 
-MOS may be on one of five scales, told by the file's smallest and largest value, the first that has room for both: 0 to
-1, 1 to 5, 0 to 5, 0 to 10, or 0 to 100. Any other scale is stretched from the file's own lowest to its highest,
-whichever part is read.
+A column called ``mos 0..10`` says its scale, and a score outside is an error. Else MOS may be on one of five scales,
+told by the file's smallest and largest value, the first that has room for both: 0 to 1, 1 to 5, 0 to 5, 0 to 10, or 0
+to 100. Any other scale is stretched from the file's own lowest to its highest, whichever part is read.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,8 @@ NAMES = {
 }
 #: What the numbers of pyiqa's split columns mean.
 PARTS = {"0": "train", "1": "val", "2": "test"}
+#: A column of scores that says its scale.
+_ENDS = re.compile(r"(d?mos)\s+(-?\d+(?:\.\d+)?)\s*\.\.\s*(-?\d+(?:\.\d+)?)")
 #: Ends of the scales that are known by their looks.
 SCALES = ((0.0, 1.0), (1.0, 5.0), (0.0, 5.0), (0.0, 10.0), (0.0, 100.0))
 
@@ -48,7 +51,8 @@ def read_plain(file: Path, root: Path) -> tuple[Split, dict[str, list[int]], lis
     lines = read_lines(file, ",")
     if not lines:
         raise UsageError(f"{file}: is empty", hint="it needs the columns path,mos")
-    header = [name.lower() for name in lines[0][1]]
+    said = [_ENDS.fullmatch(name.lower()) for name in lines[0][1]]
+    header = [match[1] if match else name.lower() for match, name in zip(said, lines[0][1], strict=True)]
     places = {
         key: next(header.index(name) for name in names if name in header)
         for key, names in NAMES.items()
@@ -70,7 +74,13 @@ def read_plain(file: Path, root: Path) -> tuple[Split, dict[str, list[int]], lis
             f"{file}: {len(gone)} of {len(paths)} pictures are missing, first {gone[0]}",
             hint=f"its paths count from {root}; --root names another folder",
         )
-    low, high = scale_of(scores)
+    ends = said[places["mos"]]
+    low, high = (float(ends[2]), float(ends[3])) if ends else scale_of(scores)
+    if ends and not low < high:
+        raise UsageError(f"{file}: {ends[0]} is no scale", hint="the lower end comes first, as in mos 0..10")
+    if outside := [i for i, score in enumerate(scores.tolist()) if not low <= score <= high]:
+        number = rows[outside[0]][0]
+        raise UsageError(f"{file}, line {number}: {column} is {scores[outside[0]]:g}, outside {low:g} to {high:g}")
     if not low < high:
         raise UsageError(
             f"{file}: every {column} is {low:g}, on no known scale", hint="0..1, 1..5, 0..5, 0..10 and 0..100 are known"
@@ -83,7 +93,7 @@ def read_plain(file: Path, root: Path) -> tuple[Split, dict[str, list[int]], lis
         paths=tuple(paths),
         mos=(1 - mos if column == "dmos" else mos).astype(np.float32),
         subsets=tuple(_cell(cells, places.get("subset")) for _, cells in rows),
-        distortions=tuple(_cell(cells, places["distortion"]) for _, cells in rows) if "distortion" in places else (),
+        distortions=tuple(_cell(cells, places.get("distortion")) for _, cells in rows),
         references=Pictures(root).find_references(references) if any(references) else (),
         deviations=_deviations(file, rows, places.get("std"), high - low),
         raters=_raters(file, rows, places.get("raters")),

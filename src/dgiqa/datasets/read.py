@@ -11,10 +11,9 @@ import numpy as np
 from dgiqa.datasets.card import DataSetCard, Parts, find_dataset, left_out
 from dgiqa.datasets.pictures import Pictures, is_there, key
 from dgiqa.datasets.plain import read_plain
-from dgiqa.datasets.split import Split, seeded
-from dgiqa.datasets.table import Row, files_of, read_table
+from dgiqa.datasets.split import Split, seeded, seeded_names
+from dgiqa.datasets.table import Row, files_of, is_known, read_pairs, read_table
 from dgiqa.errors import UsageError
-from dgiqa.weights.files import sha256_of
 
 
 def read_split(dataset: str, split: str, root: Path) -> Split:
@@ -42,8 +41,12 @@ def read_split(dataset: str, split: str, root: Path) -> Split:
         _same_rows(card, listed, root)
         out = set(left_out(listed))
         rows = [row for i, row in enumerate(rows) if i not in out]
-    groups = [_reference(card, row) or row.picture for row in rows]
-    return _part(_whole(card, rows, root, split), split, {}, groups)
+    references = references_of(card, rows, root)
+    whole = _whole(card, rows, references, root, split)
+    if card.pairs and split in seeded_names():
+        _all_paired(card, rows, references, root)
+    groups = [name or row.picture for name, row in zip(references, rows, strict=True)]
+    return _part(whole, split, {}, groups)
 
 
 def read_rows(card: DataSetCard, root: Path, split: str) -> list[Row]:
@@ -60,7 +63,26 @@ def read_rows(card: DataSetCard, root: Path, split: str) -> list[Row]:
     return [row for row in rows if row.set == card.parts[split]]
 
 
-def _whole(card: DataSetCard, rows: Sequence[Row], root: Path, split: str) -> Split:
+def references_of(card: DataSetCard, rows: Sequence[Row], root: Path) -> list[str]:
+    """The name of each row's reference, empty where none is known."""
+    paired: dict[str, str] = {}
+    for pairs in card.pairs:
+        paired |= read_pairs(pairs, root / card.images)
+    return [row.reference or _found(card.reference, row.picture) or paired.get(key(row.picture), "") for row in rows]
+
+
+def _all_paired(card: DataSetCard, rows: Sequence[Row], references: Sequence[str], root: Path) -> None:
+    """Raises UsageError where a seeded part could have pictures of one reference on both sides."""
+    alone = [row.picture for row, name in zip(rows, references, strict=True) if not name]
+    if alone:
+        raise UsageError(
+            f"{card.name}: the references of {len(alone)} of {len(rows)} pictures are not known, first {alone[0]}, so "
+            "that seeded parts can't keep them together",
+            hint=f"bring {' and '.join(str(root / card.images / pairs.file) for pairs in card.pairs)}, which name them",
+        )
+
+
+def _whole(card: DataSetCard, rows: Sequence[Row], references: Sequence[str], root: Path, split: str) -> Split:
     if not rows:
         raise UsageError(f"{card.name}: the part {split} has no pictures", hint=f"bring the set anew from {card.page}")
     pictures = Pictures(root / card.images)
@@ -88,7 +110,7 @@ def _whole(card: DataSetCard, rows: Sequence[Row], root: Path, split: str) -> Sp
         mos=(share if scale.better == "higher" else 1 - share).astype(np.float32),
         subsets=tuple(_found(card.subset, row.picture) for row in rows),
         distortions=_distortions(card, rows),
-        references=_references(card, rows, root),
+        references=_files(card, references, root),
         deviations=deviations if np.isfinite(deviations).any() else None,
         raters=scale.raters,
     )
@@ -97,10 +119,10 @@ def _whole(card: DataSetCard, rows: Sequence[Row], root: Path, split: str) -> Sp
 def _same_rows(card: DataSetCard, part: Parts, root: Path) -> None:
     """Raises UsageError where the rows that ``part`` counts may be others than those of the set."""
     for table in card.tables:
-        file = files_of(table, root)[0]
-        if table.sha256 and table.part == part.of and sha256_of(file) != table.sha256:
+        if table.part == part.of and not is_known(table, root):
             raise UsageError(
-                f"{file}: is not the file that the card knows, so that the pictures to leave out can't be told",
+                f"{files_of(table, root)[0]}: is not the file that the card knows, so that the pictures to leave out "
+                "can't be told",
                 hint=f"bring it anew from {card.page}",
             )
 
@@ -122,21 +144,17 @@ def _part(whole: Split, split: str, parts: Mapping[str, Sequence[int]], groups: 
     return whole.some(split, chosen)
 
 
-def _references(card: DataSetCard, rows: Sequence[Row], root: Path) -> tuple[Path | None, ...]:
-    if not card.has_references:
+def _files(card: DataSetCard, references: Sequence[str], root: Path) -> tuple[Path | None, ...]:
+    """Where the references are or ought to be; () where none is known."""
+    if not any(references):
         return ()
     originals = Pictures(root / card.originals)
-    names = [_reference(card, row) for row in rows]
-    return originals.find_references([card.original.replace("{}", name) if name else "" for name in names])
-
-
-def _reference(card: DataSetCard, row: Row) -> str:
-    return row.reference or _found(card.reference, row.picture)
+    return originals.find_references([card.original.replace("{}", name) if name else "" for name in references])
 
 
 def _distortions(card: DataSetCard, rows: Sequence[Row]) -> tuple[str, ...]:
     found = [row.distortion or _found(card.distortion, row.picture) for row in rows]
-    return tuple(card.distortions.get(kind, kind) for kind in found) if any(found) else ()
+    return tuple(card.distortions.get(kind, kind) for kind in found)
 
 
 def _known(parts: Iterable[str]) -> str:

@@ -29,7 +29,7 @@ class Split:
         paths: of the pictures.
         mos: (n,) mean opinion, scaled to 0..1, higher is better.
         subsets: each picture's subset, empty where the set has none.
-        distortions: each picture's kind of distortion; () where the set names none.
+        distortions: each picture's kind of distortion, empty where the set names none; () if nobody asked.
         references: each picture's pristine original; () where the set names none.
         deviations: (n,) standard deviations of the single ratings, in the units of ``mos``; None where unknown.
         raters: how many people rated each picture; 0 where unknown.

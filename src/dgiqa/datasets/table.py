@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import codecs
 import csv
+import hashlib
 import io
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from dgiqa.datasets.card import DELIMITERS, DataSetCard, Table
-from dgiqa.datasets.pictures import is_there
+from dgiqa.datasets.card import DELIMITERS, DataSetCard, Pairs, Table
+from dgiqa.datasets.pictures import is_there, key
 from dgiqa.errors import UsageError
 
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
@@ -34,6 +35,32 @@ def files_of(table: Table, root: Path) -> list[Path]:
     if any(sign in table.file for sign in "*?["):
         return sorted(path for path in root.glob(table.file) if not path.name.startswith("."))
     return [root / table.file]
+
+
+def is_known(table: Table, root: Path) -> bool:
+    """Whether the file has the card's sum, or the card none; line ends that a checkout turned to CRLF don't matter."""
+    if not table.sha256:
+        return True
+    content = files_of(table, root)[0].read_bytes()
+    forms = (content, content.replace(b"\r\n", b"\n"))
+    return table.sha256 in [hashlib.sha256(form).hexdigest() for form in forms]
+
+
+def read_pairs(pairs: Pairs, folder: Path) -> dict[str, str]:
+    """The reference of each picture, by the :func:`key` of the picture's way from ``folder``; empty without files.
+
+    Raises:
+        UsageError: a file can't be read, or a line lacks one of the two columns.
+    """
+    found = {}
+    for file in sorted(folder.glob(pairs.file)):
+        for number, cells in read_lines(file, DELIMITERS[pairs.delimiter]):
+            cell = dict(zip(pairs.columns, cells, strict=False))
+            if missing := [name for name in (pairs.picture, pairs.reference) if name not in cell]:
+                raise UsageError(f"{file}, line {number}: no column {missing[0]!r}")
+            way = file.parent.relative_to(folder) / cell[pairs.picture]
+            found[key(way.as_posix())] = cell[pairs.reference]
+    return found
 
 
 def read_table(card: DataSetCard, table: Table, root: Path) -> list[Row]:
