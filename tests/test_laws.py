@@ -224,9 +224,9 @@ def test_calibration_keeps_the_order(knots, a, b) -> None:
 
 
 def test_a_small_picture_is_said_to_be_enlarged(default: dgiqa.Scorer) -> None:
-    assert default.score(np.zeros((224, 300, 3), np.uint8)).notes == ()
-    assert default.score(np.zeros((223, 300, 3), np.uint8)).notes == (
-        "300×223 was enlarged to a short side of 512: so small a picture scores low",
+    assert default.score(np.zeros((256, 300, 3), np.uint8)).notes == ()
+    assert default.score(np.zeros((255, 300, 3), np.uint8)).notes == (
+        "300×255 was enlarged to a short side of 512: so small a picture scores low",
     )
 
 
