@@ -6,6 +6,7 @@ import codecs
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -222,6 +223,9 @@ SAME = {
     "backslashes": "path,mos\n.\\a.png,20\n.\\b.png,83.5\n",
     "exponents": "path,mos\na.png,2e1\nb.png,8.35E+1\n",
     "dmos": "path,dmos\na.png,80\nb.png,16.5\n",
+    "a scale that is said": "path,mos 0..100\na.png,20\nb.png,83.5\n",
+    "a scale that no look would tell": "path,MOS -1 .. 1.0\na.png,-0.6\nb.png,0.67\n",
+    "a scale of dmos": "path,dmos 0..5\na.png,4\nb.png,0.825\n",
     "both": "path,dmos,mos\na.png,1,20\nb.png,2,83.5\n",
 }
 
@@ -232,7 +236,7 @@ def test_forms_of_one_file(text: str | bytes, folder: Path) -> None:
     assert found.paths == (folder / "a.png", folder / "b.png")
     np.testing.assert_allclose(found.mos, [0.2, 0.835], rtol=0, atol=1e-6)
     assert (found.dataset, found.split) == (str(folder / "list.csv"), "all")
-    assert (found.subsets, found.distortions, found.references) == (("", ""), (), ())
+    assert (found.subsets, found.distortions, found.references) == (("", ""), ("", ""), ())
     assert (found.deviations, found.raters) == (None, 0)
 
 
@@ -358,6 +362,9 @@ BAD = {
     "path,mos\na.png,-inf\n": "line 2: mos is '-inf', which is no number",
     'path,mos\na.png,"3,5"\n': "line 2: mos is '3,5', which is no number",
     "path,dmos\na.png,x\n": "line 2: dmos is 'x', which is no number",
+    "path,mos 0..10\na.png,3\nb.png,10.5\n": "line 3: mos is 10.5, outside 0 to 10",
+    "path,mos 5..1\na.png,3\n": "mos 5..1 is no scale; the lower end comes first, as in mos 0..10",
+    "path,mos 0-10\na.png,3\n": "no column mos; it has path, mos 0-10",
     "path,mos\n\na.png,20\n,30\n": "line 4: a score without a picture",
     "path,mos,std\na.png,20,±3\n": "line 2: std is '±3', which is no number",
     "path,mos,raters\na.png,20,some\n": "line 2: raters is 'some', which is no number",
@@ -446,6 +453,14 @@ def test_parts_by_file_and_lists(made: Path) -> None:
     assert read_split("made", "test", made).deviations is None
 
 
+def test_groups_beside_the_card_stay_together(made: Path) -> None:
+    (cards.FOLDER / "made.toml").write_text(CARD.replace("pictures = 4", 'pictures = 4\ngroups = "made-groups.csv"'))
+    (cards.FOLDER / "made-groups.csv").write_text("path,group\nA.png,0\nd.png,0\n")
+    sides = ["".join(path.stem for path in read_split("made", f"test-{seed}", made).paths) for seed in range(SEEDS)]
+    assert set(sides) == {"ad", "b", "c"}
+    assert read_split("made", "test", made).paths == (made / "Images/c.png", made / "Images/d.png")
+
+
 def test_a_part_needs_its_own_files_only(made: Path) -> None:
     (made / "train.csv").unlink()
     assert len(read_split("made", "test", made)) == 2
@@ -462,6 +477,7 @@ def test_no_such_card(made: Path) -> None:
         assert error(name, made) == f"{name}: no such data set; known: made; or a CSV file with columns path,mos"
 
 
+PAIRS = 'pairs = [{ file = "refs.txt", columns = ["r", "p"], picture = "p", reference = "r" }]'
 EDITION = "is it the file that the card names? Other editions of a set have other scales"
 BAD_TABLES = {
     "": "{file}: no column 'name'; it has nothing",
@@ -517,6 +533,12 @@ BAD_CARDS = {
         'set = "set"',
     ): "made.toml: parts and a table's column set go together: one of them is missing",
     ("pictures = 4", "pictures = 4\nsubset = '^a'"): "made.toml: '^a' has no group",
+    ("pictures = 4", 'pictures = 4\nchecked = "yes"'): (
+        "made.toml: checked: 'yes' is not one of 'all', 'scores', 'nothing'"
+    ),
+    ("pictures = 4\n", f"pictures = 4\n{PAIRS}\n".replace('picture = "p"', 'picture = "q"')): (
+        "made.toml: pairs[0]: 'q' is none of columns"
+    ),
     ("pictures = 4", "pictures = 4\nsubset = '('"): "made.toml: '(': missing ), unterminated subpattern at position 0",
 }
 
@@ -565,32 +587,57 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys)
     lines = out.splitlines()
     assert (code, err) == (0, "")
-    assert [line.split()[0] for line in lines[1:-1]] == [card.name for card in list_datasets()]
+    assert [line.split()[0] for line in lines[1:-2]] == [card.name for card in list_datasets()]
     koniq = next(line for line in lines if line.startswith("koniq10k"))
-    assert koniq.split(maxsplit=1)[1].startswith("10,073  0..100, higher better   train, val, test")
-    assert lines[-1] == (
-        "dgiqa datasets NAME shows a card; train-0 to train-9 with test-0 to test-9 are ten seeded 80/20 splits of each"
-    )
+    assert re.split(" {2,}", koniq)[1:5] == ["10,073", "0..100, higher better", "train, val, test", "scores"]
+    assert lines[-2:] == [
+        "dgiqa datasets NAME shows a card; train-0 to train-9 with test-0 to test-9 are ten seeded 80/20 splits of "
+        "each",
+        "checked: how much of a card was held against the set's own files",
+    ]
 
 
 def test_one_card(capsys: pytest.CaptureFixture[str], made: Path) -> None:
+    (cards.FOLDER / "made.toml").write_text(CARD.replace("lists.few", "lists.test-without-it"))
     assert run(capsys, "made") == (
         0,
         "made: Made\ntwo pictures\n\n"
-        "paper        none\n"
-        "page         https://example.org/made\n"
-        "licence      CC0\n"
-        "to do        unpack the set\n"
-        "scale        1..5, higher better\n"
-        "pictures in  Images\n"
-        "list         train.csv (part train, picture name, score mos, deviation sd)\n"
-        "list         test.csv (part test, picture name, score mos)\n"
-        "parts        all; official: train, test, few; train-0 to train-9 with test-0 to test-9: seeded 80/20, "
-        "by picture\n"
-        "few          of test, without the second\n"
-        "checked      nothing\n",
+        "paper            none\n"
+        "page             https://example.org/made\n"
+        "licence          CC0\n"
+        "to do            unpack the set\n"
+        "scale            1..5, higher better\n"
+        "pictures in      Images\n"
+        "list             train.csv (part train, picture name, score mos, deviation sd)\n"
+        "list             test.csv (part test, picture name, score mos)\n"
+        "parts            all; official: train, test, test-without-it; train-0 to train-9 with test-0 to test-9: "
+        "seeded 80/20, by picture\n"
+        "test-without-it  of test, without the second\n"
+        "checked          nothing\n",
         "",
     )
+
+
+def test_a_card_that_says_how_it_was_checked_and_what_names_its_references(
+    capsys: pytest.CaptureFixture[str], made: Path
+) -> None:
+    (cards.FOLDER / "made.toml").write_text(
+        CARD.replace("[[tables]]", 'checked = "scores"\nhow = "by hand"\n' + PAIRS + "\n[[tables]]", 1)
+    )
+    lines = run(capsys, "made")[1].splitlines()
+    assert "references   named by refs.txt" in lines
+    assert lines[-1] == "checked      scores: by hand"
+
+
+def test_the_list_in_columns(capsys: pytest.CaptureFixture[str], made: Path) -> None:
+    (cards.FOLDER / "a-longer-name.toml").write_text(
+        CARD.replace("pictures = 4", 'pictures = 1234\nchecked = "scores"').replace("high = 5.0", "high = 1899.5")
+    )
+    assert run(capsys)[1].splitlines()[:3] == [
+        "name           pictures  scale                     official parts    checked  licence",
+        "a-longer-name     1,234  1..1899.5, higher better  train, test, few  scores   CC0",
+        "made                  4  1..5, higher better       train, test, few  nothing  CC0",
+    ]
 
 
 def test_every_card_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import hashlib
 import io
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +17,10 @@ import PIL.Image
 import pytest
 import scipy.io
 
-from dgiqa.datasets import check, find_dataset, list_datasets, read_split
+from dgiqa.datasets import DataSetCard, check, find_dataset, list_datasets, read_split
+from dgiqa.datasets.card import FOLDER, left_out
 from dgiqa.datasets.split import seeded_names
+from dgiqa.datasets.table import is_known
 from dgiqa.errors import UsageError
 
 PAGE = Path(__file__).parents[1] / "docs/datasets.md"
@@ -144,13 +149,18 @@ CASES = {
             "live_val_clip.txt": "wn/img1.bmp\t92\twhite noise\tlandscape\tplant\tinvalid\n"
             "gblur/img1.bmp\t57.5\tgaussian blur\tlandscape\tplant\tinvalid\n",
             "live_test_clip.txt": "fastfading/img1.bmp\t114.414709\twhite noise\tlandscape\tstill_life\tinvalid\n",
+            "jp2k/info.txt": "churchandcapitol.bmp img2.bmp 0.00000\r\nstudentsculpture.bmp img1.bmp 0.75\r\n",
+            "jpeg/info.txt": "studentsculpture.bmp img1.bmp 0.25 \n",
+            "wn/info.txt": "churchandcapitol.bmp img1.bmp 0.031250\n",
+            "gblur/info.txt": "churchandcapitol.bmp img1.bmp 1.5\n\n",
+            "fastfading/info.txt": "ocean.bmp img1.bmp 18.9\n",
         },
         (
-            Rated("jp2k/img1.bmp", 0.6, distortion="jpeg2000 compression"),
-            Rated("jpeg/img1.bmp", 1.0, distortion="jpeg compression"),
-            Rated("wn/img1.bmp", 0.8, distortion="white noise"),
-            Rated("gblur/img1.bmp", 0.5, distortion="gaussian blur"),
-            Rated("fastfading/img1.bmp", 114.414709 / 115, distortion="fast fading"),
+            Rated("jp2k/img1.bmp", 0.6, "refimgs/studentsculpture.bmp", "jpeg2000 compression"),
+            Rated("jpeg/img1.bmp", 1.0, "refimgs/studentsculpture.bmp", "jpeg compression"),
+            Rated("wn/img1.bmp", 0.8, "refimgs/churchandcapitol.bmp", "white noise"),
+            Rated("gblur/img1.bmp", 0.5, "refimgs/churchandcapitol.bmp", "gaussian blur"),
+            Rated("fastfading/img1.bmp", 114.414709 / 115, "refimgs/ocean.bmp", "fast fading"),
         ),
         {"train": (0, 1), "val": (2, 3), "test": (4,)},
     ),
@@ -254,8 +264,7 @@ def test_a_set_in_its_real_layout(name: str, tmp_path: Path) -> None:
     assert found.mos.dtype == np.float32
     np.testing.assert_allclose(found.mos, [row.mos for row in rows], rtol=0, atol=1e-6)
     assert found.subsets == tuple(row.subset for row in rows)
-    distortions = tuple(row.distortion for row in rows)
-    assert found.distortions == (distortions if any(distortions) else ())
+    assert found.distortions == tuple(row.distortion for row in rows)
     references = tuple(tmp_path / row.reference for row in rows if row.reference)
     assert found.references == references
     assert find_dataset(name).has_references == bool(references)
@@ -296,14 +305,16 @@ def test_a_check_finds_all_but_the_number_of_pictures(name: str, tmp_path: Path)
     card = find_dataset(name)
     found = check(card, tmp_path)
     where = tmp_path / card.images
-    if name == "biq2021":  # its files' sums are known, and these are not they
-        assert [finding.whole for finding in found] == [False, False, True]
-        assert re.fullmatch(
-            r".*/Train \(Images and MOS\)\.csv: 2 rated pictures, but not the file that the card knows "
-            r"\(sha256 [0-9a-f]{12}…\)",
-            found[0].text,
-        )
-        return
+    for table, finding in zip(card.tables, found, strict=False):
+        assert finding.whole != bool(table.sha256)  # where sums are known, these are not the files
+        if table.sha256:
+            assert re.fullmatch(
+                rf"{re.escape(str(tmp_path / table.file))}: \d rated pictures, but not the file that the card knows "
+                r"\(sha256 [0-9a-f]{12}…\)",
+                finding.text,
+            )
+    card = dataclasses.replace(card, tables=tuple(dataclasses.replace(table, sha256="") for table in card.tables))
+    found = check(card, tmp_path)
     assert [finding.text for finding in found if not finding.whole] == [
         f"{len(case.rows)} rated pictures where the set has {card.pictures:,}"
     ]
@@ -329,6 +340,42 @@ def test_near_duplicates_are_left_out_of_the_very_file_only(tmp_path: Path) -> N
         f"{tmp_path / 'Test (Images and MOS).csv'}: is not the file that the card knows, so that the pictures to leave "
         "out can't be told; bring it anew from https://github.com/nisarahmedrana/BIQ2021"
     )
+
+
+def test_a_checkout_with_other_line_ends_is_the_same_file(tmp_path: Path) -> None:
+    content = b"a.png\t1\nb.png\t2\n"
+    table = dataclasses.replace(find_dataset("live").tables[0], sha256=hashlib.sha256(content).hexdigest())
+    for there, known in ((content, True), (content.replace(b"\n", b"\r\n"), True), (content[:-1], False)):
+        (tmp_path / table.file).write_bytes(there)
+        assert is_known(table, tmp_path) is known
+
+
+def test_live_without_its_info_files_has_official_parts_only(tmp_path: Path) -> None:
+    """Seeded parts by picture would show every original to both sides."""
+    build("live", tmp_path)
+    (tmp_path / "wn/info.txt").unlink()
+    (tmp_path / "gblur/info.txt").write_text("churchandcapitol.bmp img7.bmp 1.5\n")
+    found = read_split("live", "all", tmp_path)
+    assert found.references[:2] == (tmp_path / "refimgs/studentsculpture.bmp",) * 2
+    assert found.references[2:4] == (None, None)
+    with pytest.raises(UsageError) as caught:
+        read_split("live", "train-0", tmp_path)
+    assert str(caught.value) == (
+        "live: the references of 2 of 5 pictures are not known, first wn/img1.bmp, so that seeded parts can't keep "
+        f"them together; bring {tmp_path / '*/info.txt'}, which name them"
+    )
+    texts = [finding.text for finding in check(find_dataset("live"), tmp_path) if not finding.whole]
+    assert f"{tmp_path / '*/info.txt'}: name the references of 3 of 5 pictures; seeded parts need all of them" in texts
+
+
+def test_a_line_of_pairs_without_a_picture_is_told(tmp_path: Path) -> None:
+    build("live", tmp_path)
+    (tmp_path / "wn/info.txt").write_text("ocean.bmp img3.bmp 1\nocean.bmp\n")
+    text = f"{tmp_path / 'wn/info.txt'}, line 2: no column 'picture'"
+    with pytest.raises(UsageError) as caught:
+        read_split("live", "all", tmp_path)
+    assert str(caught.value) == text
+    assert text in [finding.text for finding in check(find_dataset("live"), tmp_path)]
 
 
 def test_a_folder_of_live_that_is_missing_is_not_taken_from_another(tmp_path: Path) -> None:
@@ -363,7 +410,9 @@ def test_the_page_lists_exactly_the_cards() -> None:
             f"{card.scale.low:g}..{card.scale.high:g}" + (", lower is better" if card.scale.better == "lower" else ""),
             ", ".join(f"`{part}`" for part in card.official) or "none",
             card.bring or "unpack the set",
-            card.checked or "nothing",
+            card.checked,
+            card.how,
+            card.licence,
         ]
         for card in list_datasets()
     ]
@@ -393,3 +442,16 @@ def test_the_lines_of_the_page_write_livec_csv(tmp_path: Path, monkeypatch: pyte
     np.testing.assert_allclose(split.mos, [0.325, 0.9243], rtol=0, atol=1e-6)
     assert split.deviations is not None
     np.testing.assert_allclose(split.deviations, [0.2, 0.15], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("card", list_datasets(), ids=lambda card: card.name)
+def test_files_beside_a_card_are_there_and_well_formed(card: DataSetCard) -> None:
+    for part in card.lists.values():
+        indices = left_out(part)
+        assert indices == sorted(set(indices))
+    for file in filter(None, (card.scenes, card.groups)):
+        with (FOLDER / file).open(encoding="utf-8", newline="") as stream:
+            rows = [(row["path"], row["group"]) for row in csv.DictReader(stream)]
+        sizes = Counter(group for _, group in rows)
+        assert len({path for path, _ in rows}) == len(rows) > 0
+        assert min(sizes.values()) > 1  # who is alone needs no row

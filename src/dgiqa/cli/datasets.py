@@ -82,7 +82,8 @@ def print_list(cards: list[DataSetCard]) -> None:
 def print_card(card: DataSetCard) -> None:
     scale = card.scale
     official = ", ".join(card.official) or "none"
-    disjoint = "pictures of one reference stay together" if card.has_references else "by picture"
+    kept = "reference" if card.has_references else "scene" if card.groups else ""
+    disjoint = f"pictures of one {kept} stay together" if kept else "by picture"
     rows = [
         ("paper", card.paper),
         ("page", card.page),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import re
@@ -152,6 +153,7 @@ class DataSetCard:
         original: file name of a reference.
         distortions: names for the codes that ``distortion`` finds.
         scenes: a CSV file beside the card, ``path,group``: pictures that show one scene.
+        groups: a CSV file beside the card, ``path,group``, over the whole set: seeded parts keep a group together.
         checked: how much of this was held against the set's own files: ``all``, its ``scores``, or ``nothing``.
         how: what was held against what, in words.
         bring: what the user has to do beyond unpacking, in words.
@@ -176,6 +178,7 @@ class DataSetCard:
     distortion: str = ""
     distortions: dict[str, str] = field(default_factory=dict)
     scenes: str = ""
+    groups: str = ""
     checked: Literal["all", "scores", "nothing"] = "nothing"
     how: str = ""
     bring: str = ""
@@ -247,3 +250,11 @@ def left_out(part: Parts) -> list[int]:
     content = json.loads((FOLDER / part.without).read_text(encoding="utf-8"))
     indices: list[int] = content["indices"]
     return indices
+
+
+def groups_of(card: DataSetCard) -> dict[str, str]:
+    """The group of each picture that the card's file of groups names."""
+    if not card.groups:
+        return {}
+    with (FOLDER / card.groups).open(encoding="utf-8", newline="") as stream:
+        return {row["path"]: row["group"] for row in csv.DictReader(stream)}

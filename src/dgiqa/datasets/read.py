@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dgiqa.datasets.card import DataSetCard, Parts, find_dataset, left_out
+from dgiqa.datasets.card import DataSetCard, Parts, find_dataset, groups_of, left_out
 from dgiqa.datasets.pictures import Pictures, is_there, key
 from dgiqa.datasets.plain import read_plain
 from dgiqa.datasets.split import Split, seeded, seeded_names
@@ -45,7 +45,8 @@ def read_split(dataset: str, split: str, root: Path) -> Split:
     whole = _whole(card, rows, references, root, split)
     if card.pairs and split in seeded_names():
         _all_paired(card, rows, references, root)
-    groups = [name or row.picture for name, row in zip(references, rows, strict=True)]
+    scenes = {key(picture): f"group {group}" for picture, group in groups_of(card).items()}
+    groups = [name or scenes.get(key(row.picture), row.picture) for name, row in zip(references, rows, strict=True)]
     return _part(whole, split, {}, groups)
 
 
