@@ -20,7 +20,8 @@ from dgiqa.distortions import distort
 from dgiqa.errors import UsageError
 from dgiqa.imaging.decode import decode
 from dgiqa.imaging.views import make_views
-from dgiqa.training.batches import Batch, Batches, cut, read_ahead, share_out
+from dgiqa.stream import in_order
+from dgiqa.training.batches import Batch, Batches, cut, share_out
 from dgiqa.training.ladders import LadderMaker
 from dgiqa.training.pictures import Fault, Pictures
 from dgiqa.training.recipe import Ladders, Plan, Validation
@@ -318,7 +319,7 @@ def test_errors_while_reading_ahead_come_in_their_turn() -> None:
     def inverse(x: int) -> float:
         return 1 / x
 
-    found = read_ahead(inverse, [4, 2, 0, 1], 2)
+    found = in_order(inverse, [4, 2, 0, 1], 2, background=True)
     assert [next(found), next(found)] == [0.25, 0.5]
     with pytest.raises(ZeroDivisionError):
         next(found)

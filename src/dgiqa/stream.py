@@ -12,14 +12,15 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def in_order(function: Callable[[A], B], items: Iterable[A], workers: int) -> Generator[B]:
+def in_order(function: Callable[[A], B], items: Iterable[A], workers: int, *, background: bool = False) -> Generator[B]:
     """``function`` of each item, in the items' order, on ``workers`` threads.
 
     At most two items per worker are taken ahead of the one that is due, so endless iterables work. Threads
     suffice: decoding, resizing and the network all run outside Python's lock. An error in ``function`` is raised
-    where its result is due, and what was taken ahead is dropped.
+    where its result is due, and what was taken ahead is dropped. A single worker is the caller's own thread, unless
+    ``background`` gives it one, for a caller that has work of its own meanwhile.
     """
-    if workers == 1:
+    if workers == 1 and not background:
         yield from map(function, items)
         return
     iterator = iter(items)

@@ -6,28 +6,24 @@ and mirror images depend on the seed, the set and how many pictures of it came b
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from dgiqa.errors import UsageError
 from dgiqa.imaging.resize import resize
+from dgiqa.stream import in_order
 from dgiqa.training.ladders import LadderMaker, Rung
 from dgiqa.training.pictures import Pictures
 from dgiqa.training.recipe import Plan
 from dgiqa.training.sets import Rated
 from dgiqa.types import Float32, UInt8
 
-A = TypeVar("A")
-B = TypeVar("B")
 Int = npt.NDArray[np.intp]
 
 #: What stands for depth where it is constant: the middle.
@@ -99,7 +95,9 @@ class Batches:
 
     def ahead(self, first: int) -> Generator[tuple[int, list[Batch]]]:
         """Steps ``first`` to the last, read ahead by the plan's workers."""
-        with closing(read_ahead(self.of_step, range(first, self.total), self.plan.train.workers)) as parts:
+        with closing(
+            in_order(self.of_step, range(first, self.total), self.plan.train.workers, background=True)
+        ) as parts:
             yield from enumerate(parts, first)
 
     def _pairs(self, step: int) -> list[tuple[Rung, Rung]]:
@@ -199,22 +197,6 @@ def cut(color: UInt8, depth: UInt8 | None, side: int, corner: npt.NDArray[np.flo
     top, left = int(corner[0] * (height - side + 1)), int(corner[1] * (width - side + 1))
     box = slice(top, top + side), slice(left, left + side)
     return color[box], None if depth is None else depth[box]
-
-
-def read_ahead(function: Callable[[A], B], items: Iterable[A], workers: int) -> Generator[B]:
-    """``function`` of each item in order, two a worker computed ahead while the caller is busy."""
-    due: deque[Future[B]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="dgiqa-read") as pool:
-        try:
-            for item in items:
-                due.append(pool.submit(function, item))
-                if len(due) > 2 * workers:
-                    yield due.popleft().result()
-            while due:
-                yield due.popleft().result()
-        finally:
-            for future in due:
-                future.cancel()
 
 
 @lru_cache(maxsize=64)

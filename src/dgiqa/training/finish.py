@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -163,9 +162,3 @@ def _write(card: ModelCard, path: Path) -> None:
     part.write_text(f"arch = {arch}\n{as_toml(card, leave=('arch', 'name', 'folder'))}", encoding="utf-8")
     os.replace(part, path)
     read_card(path)
-
-
-def held_out_columns(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Raw scores and MOS that a run kept in ``held_out.json``."""
-    rows = json.loads(file.read_text())
-    return np.asarray(rows["raw"], np.float64), np.asarray(rows["mos"], np.float64)

@@ -19,8 +19,9 @@ from dgiqa.cards import Recipe
 from dgiqa.errors import UsageError
 from dgiqa.export.onnx import trace
 from dgiqa.runtimes.onnx import open_file
+from dgiqa.stream import in_order
 from dgiqa.training import processes
-from dgiqa.training.batches import Batches, read_ahead
+from dgiqa.training.batches import Batches
 from dgiqa.training.pictures import Fault
 from dgiqa.types import Float32, UInt8, Views
 
@@ -56,7 +57,7 @@ def statistics_of(
     table: Float32 | None = None
     bar = tqdm(total=len(own), unit="picture", desc="statistics", disable=None if processes.rank() == 0 else True)
     with bar:
-        for i, found in zip(own, read_ahead(row, own, batches.plan.train.workers), strict=True):
+        for i, found in zip(own, in_order(row, own, batches.plan.train.workers), strict=True):
             table = np.zeros((len(pictures), len(found)), np.float32) if table is None else table
             table[i] = found
             bar.update()

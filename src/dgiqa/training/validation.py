@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from dgiqa.imaging.views import make_views
 from dgiqa.metrics.correlation import plcc, srcc
+from dgiqa.stream import in_order
 from dgiqa.training import processes
-from dgiqa.training.batches import Batches, Group, read_ahead
+from dgiqa.training.batches import Batches, Group
 from dgiqa.training.sets import Rated
 from dgiqa.types import Float32, Image
 
@@ -65,7 +66,7 @@ def show(rated: Rated, batches: Batches, chosen: Sequence[int] | None = None) ->
         views = make_views(image, batches.pictures.recipe, None if depth is None else lambda _: depth)
         return Group(np.arange(len(views)), views.color, views.depth)
 
-    return read_ahead(one, range(len(rated)) if chosen is None else chosen, batches.plan.train.workers)
+    return in_order(one, range(len(rated)) if chosen is None else chosen, batches.plan.train.workers, background=True)
 
 
 def forward(network: nn.Module, groups: Sequence[Group], device: torch.device) -> tuple[Tensor, Tensor]:
