@@ -14,6 +14,7 @@ from dgiqa.models import build_network, find_card  # noqa: E402
 from dgiqa.models.depth_mobile.mobilenet import MobileNetV2, load_imagenet  # noqa: E402
 from dgiqa.models.dgiqa_mobile import efficientnet  # noqa: E402
 from dgiqa.models.dgiqa_mobile.efficientnet import EfficientNetLite0  # noqa: E402
+from dgiqa.models.dgiqa_mobile.network import DGIQAMobile  # noqa: E402
 from formula import filled  # noqa: E402
 
 CARDS = ("dgiqa_mobile.biq2021", "depth_mobile.rendered")
@@ -114,3 +115,23 @@ def test_lite0_pads_as_tensorflow_does(kernel: int, taken: list[float]) -> None:
         layer.conv.weight[0, 0, at, at] = 1
         x = torch.arange(16.0).reshape(1, 1, 4, 4)
         assert layer(x).flatten().tolist() == taken
+
+
+@pytest.mark.parametrize("stages", range(1, 9))
+def test_mobile_goes_on_from_what_its_first_stages_say(stages: int) -> None:
+    """In 16 bits, so equal up to their rounding; on a picture that isn't square, too."""
+    torch.manual_seed(0)
+    network = DGIQAMobile().eval()
+    color, depth = inputs((96, 128), depth=True)
+    with torch.no_grad():
+        first = network.first(color, stages)
+        assert first.dtype == torch.float16
+        assert first.shape[2:] == (3, 4)
+        assert not torch.equal(network(first, depth), network(color.flip(2), depth))
+        torch.testing.assert_close(network(first, depth), network(color, depth), atol=5e-5, rtol=0)
+        torch.testing.assert_close(network.statistics(first), network.statistics(color), atol=5e-4, rtol=2e-3)
+    names = {name for name, _ in network.named_parameters()}
+    prefixes = tuple(DGIQAMobile.frozen_for(stages))
+    assert sum(name.startswith(prefixes) for name in names) == 3 + sum(
+        name.startswith(f"color_trunk.stages.{i}.") for name in names for i in range(stages)
+    )

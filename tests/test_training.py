@@ -521,3 +521,67 @@ def test_an_export_that_differs_is_refused(tmp_path: Path, monkeypatch) -> None:
         export(build_network(card), card, out)
     assert out.read_bytes() == content
     assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.fixture
+def going_on(tiny: None, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The tiny network can go on from a first stage, its edges in cells of 32 pixels; the list counts what it did."""
+    seen: list[int] = []
+
+    def first(self, color: torch.Tensor, stages: int) -> torch.Tensor:
+        if stages > 1:
+            raise IndexError(stages)
+        x = color.permute(0, 3, 1, 2).float() / 255
+        edges = self.color_trunk(10 * (x[..., 1:] - x[..., :-1]).abs())
+        return torch.nn.functional.avg_pool2d(edges.square(), 16).half()
+
+    def forward(self, color: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
+        known = color if color.dtype == torch.float16 else self.first(color, 1)
+        seen.append(int(known is color))
+        x = known.float().mean((2, 3))
+        rest = x.new_zeros(len(x), 14 - x.shape[1])
+        return self.head(torch.cat([x, rest], 1)).sigmoid()
+
+    monkeypatch.setattr(Tiny, "first", first, raising=False)
+    monkeypatch.setattr(Tiny, "frozen_for", staticmethod(lambda stages: ["color_trunk."]), raising=False)
+    monkeypatch.setattr(Tiny, "forward", forward)
+    return seen
+
+
+def test_first_stages_are_computed_once_and_stay(
+    going_on: list[int], root: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest learns from what is kept, by cells; a second run computes nothing; the verdict is on pixels."""
+    settings = ("model.kept=1", "train.flip=false", "train.rates={}", "train.steps=40", "train.rate=0.1")
+    plan = plan_of(tmp_path, "model.freeze=[]", *settings)
+    card = loop.train(plan, tmp_path / "out", roots={"biq2021": root}, cache=tmp_path / "cache")
+    assert card.exists()
+    assert max(line["srcc"] for line in lines_of(tmp_path / "out") if "validation" in line) > 0.9
+    fresh, trained = start.start_network(plan).state_dict(), state_of(tmp_path / "out")["network"]
+    moved = {name for name, value in trained.items() if not torch.equal(value, fresh[name])}
+    assert moved == {"head.weight", "head.bias"}
+    kept = list((tmp_path / "cache" / "first").rglob("*.npy"))
+    assert {np.load(file).dtype for file in kept} == {np.dtype(np.float16)}
+    assert not all(going_on)  # the last validation, and the export
+
+    def again(*_: object) -> None:
+        raise AssertionError("a picture was looked at twice")
+
+    monkeypatch.setattr("dgiqa.training.pictures.decode", again)
+    loop.fit(run_of(plan, tmp_path / "other", root, tmp_path / "cache"))
+    other = state_of(tmp_path / "other")["network"]
+    assert all(torch.equal(other[name], value) for name, value in trained.items())
+
+
+def test_kept_stages_that_make_no_sense(going_on: list[int], root: Path, cache: Path, tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "model.freeze=[]", "model.kept=2", "train.flip=false")
+    with pytest.raises(UsageError, match=r"^model\.kept = 2: the network has fewer stages"):
+        run_of(plan, tmp_path / "out", root, cache)
+    with pytest.raises(UsageError, match=r"train\.flip = false, and crops by cells"):
+        plan_of(tmp_path, "model.kept=1")
+
+
+def test_networks_without_stages_keep_none(tiny: None, root: Path, cache: Path, tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "model.freeze=[]", "model.kept=1", "train.flip=false")
+    with pytest.raises(UsageError, match=r"^model\.kept: the network of dgiqa_mobile offers none"):
+        run_of(plan, tmp_path / "out", root, cache)

@@ -331,3 +331,16 @@ def test_a_sum_changes_with_a_rating() -> None:
     changed = dataclasses.replace(rated, mos=columns + np.float32(1e-6))
     assert rated.sum() != changed.sum()
     assert rated.sum() == dataclasses.replace(rated, paths=(Path("/moved/a"), Path("/moved/b"))).sum()
+
+
+def test_cuts_of_kept_stages_are_whole_cells() -> None:
+    """And depth is cut at the same place."""
+    depth = np.arange(96 * 160, dtype=np.int64).reshape(96, 160)
+    cells = depth[::32, ::32].astype(np.float16)[None].repeat(5, 0)
+    for corner in ((0.0, 0.0), (0.5, 0.5), (0.999, 0.999)):
+        color, near = cut(cells, depth, 64, np.array(corner))
+        assert color.shape == (5, 2, 2)
+        assert near is not None
+        assert near.shape == (64, 64)
+        np.testing.assert_array_equal(color[0], near[::32, ::32].astype(np.float16))
+    assert {float(cut(cells, depth, 64, np.array([0, x / 8]))[0][0, 0, 0]) for x in range(8)} == {0, 32, 64, 96}

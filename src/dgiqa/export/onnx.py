@@ -42,7 +42,7 @@ def export(network: nn.Module, card: ModelCard, path: Path, *, half: bool = Fals
     side = card.recipe.crop or card.recipe.short_side
     names = ["color", "depth"] if card.recipe.depth else ["color"]
     example = _example(names, (side, side + (card.recipe.multiple if not card.recipe.crop else 0)))
-    model = trace(network, names, example, free=not card.recipe.crop)
+    model = trace(network, names, example, free=() if card.recipe.crop else (1, 2))
     part = path.with_name(path.name + ".part")
     if half:
         store_half(model)
@@ -57,9 +57,11 @@ def export(network: nn.Module, card: ModelCard, path: Path, *, half: bool = Fals
     return difference
 
 
-def trace(network: nn.Module, names: list[str], example: tuple[torch.Tensor, ...], *, free: bool = True) -> Any:
-    """The ONNX model of ``network``, in eval mode, with inputs ``names``; ``free`` leaves their sizes open."""
-    sizes = {1: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC} if free else {}
+def trace(
+    network: nn.Module, names: list[str], example: tuple[torch.Tensor, ...], *, free: tuple[int, ...] = (1, 2)
+) -> Any:
+    """The ONNX model of ``network``, in eval mode, with inputs ``names``; the sizes of the axes ``free`` stay open."""
+    sizes = dict.fromkeys(free, torch.export.Dim.DYNAMIC)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)

@@ -19,23 +19,28 @@ from dgiqa.errors import UsageError
 from dgiqa.imaging.resize import resize
 from dgiqa.stream import in_order
 from dgiqa.training.ladders import LadderMaker, Rung
-from dgiqa.training.pictures import Pictures
+from dgiqa.training.pictures import Pictures, Seen
 from dgiqa.training.recipe import Plan
 from dgiqa.training.sets import Rated
 from dgiqa.types import Float32, UInt8
 
 Int = npt.NDArray[np.intp]
 
+#: Pixels along a side of the cells on which networks say what their first stages make of a picture.
+CELL = 32
 #: What stands for depth where it is constant: the middle.
 CONSTANT_DEPTH = 128
 
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures of one shape: their ``places`` in the batch, (m, H, W, 3) colour, (m, H, W) depth or None."""
+    """Pictures of one shape: their ``places`` in the batch, (m, H, W, 3) colour, (m, H, W) depth or None.
+
+    Where the network's first stages are kept, what they make of it stands in colour's place.
+    """
 
     places: Int
-    color: UInt8
+    color: Seen
     depth: UInt8 | None
 
 
@@ -108,7 +113,7 @@ class Batches:
 
     def _part(self, slots: Sequence[tuple[int, int]], pairs: Sequence[tuple[Rung, Rung]]) -> Batch:
         chosen = [(owner, self._index(owner, before)) for owner, before in slots]
-        loaders: list[Callable[[], tuple[UInt8, UInt8 | None]]] = [
+        loaders: list[Callable[[], tuple[Seen, UInt8 | None]]] = [
             lambda owner=owner, before=before, i=i: self._rated(owner, before, i)  # type: ignore[misc]
             for (owner, before), (_, i) in zip(slots, chosen, strict=True)
         ]
@@ -129,7 +134,7 @@ class Batches:
         epoch, place = divmod(before, len(self.sets[owner]))
         return int(_order(self.plan.train.seed, owner, epoch, len(self.sets[owner]))[place])
 
-    def _rated(self, owner: int, before: int, i: int) -> tuple[UInt8, UInt8 | None]:
+    def _rated(self, owner: int, before: int, i: int) -> tuple[Seen, UInt8 | None]:
         train, rated = self.plan.train, self.sets[owner]
         color, depth = self.pictures.see(rated.paths[i])
         depth = self.control(depth, rated.paths, i)
@@ -140,7 +145,7 @@ class Batches:
             color, depth = color[:, ::-1], None if depth is None else depth[:, ::-1]
         return color, depth
 
-    def _rung(self, rung: Rung) -> tuple[UInt8, UInt8 | None]:
+    def _rung(self, rung: Rung) -> tuple[Seen, UInt8 | None]:
         color, depth = self.pictures.see(rung.path, rung.fault)
         depth = self.control(depth, rung.others, rung.index)
         return cut(color, depth, self.plan.crop, np.array(rung.corner))
@@ -176,7 +181,7 @@ def share_out(plan: Plan, sizes: Sequence[int]) -> list[int]:
     return found
 
 
-def grouped(places: Int, seen: Sequence[tuple[UInt8, UInt8 | None]]) -> tuple[Group, ...]:
+def grouped(places: Int, seen: Sequence[tuple[Seen, UInt8 | None]]) -> tuple[Group, ...]:
     """Pictures stacked by shape; each remembers its place."""
     shapes: dict[tuple[int, ...], list[int]] = {}
     for k, (color, _) in enumerate(seen):
@@ -189,14 +194,20 @@ def grouped(places: Int, seen: Sequence[tuple[UInt8, UInt8 | None]]) -> tuple[Gr
     return tuple(groups)
 
 
-def cut(color: UInt8, depth: UInt8 | None, side: int, corner: npt.NDArray[np.float64]) -> tuple[UInt8, UInt8 | None]:
-    """A square of ``side`` pixels at ``corner`` (down and right, each 0..1 of the way); all of it for a side of 0."""
+def cut(color: Seen, depth: UInt8 | None, side: int, corner: npt.NDArray[np.float64]) -> tuple[Seen, UInt8 | None]:
+    """A square of ``side`` pixels at ``corner`` (down and right, each 0..1 of the way); all of it for a side of 0.
+
+    What first stages say, (C, h, w) float16 on cells of :data:`CELL` pixels, is cut by whole cells.
+    """
     if not side:
         return color, depth
-    height, width = color.shape[:2]
-    top, left = int(corner[0] * (height - side + 1)), int(corner[1] * (width - side + 1))
-    box = slice(top, top + side), slice(left, left + side)
-    return color[box], None if depth is None else depth[box]
+    cell = 1 if color.dtype == np.uint8 else CELL
+    height, width = color.shape[:2] if cell == 1 else color.shape[1:]
+    cells = side // cell
+    top, left = int(corner[0] * (height - cells + 1)), int(corner[1] * (width - cells + 1))
+    box = slice(top, top + cells), slice(left, left + cells)
+    wide = slice(top * cell, top * cell + side), slice(left * cell, left * cell + side)
+    return color[box] if cell == 1 else color[:, *box], None if depth is None else depth[wide]
 
 
 @lru_cache(maxsize=64)

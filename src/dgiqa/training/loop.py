@@ -29,6 +29,7 @@ from dgiqa.training.batches import Batch, Batches
 from dgiqa.training.checkpoint import Checkpoints, Log
 from dgiqa.training.finish import finish
 from dgiqa.training.ladders import LadderMaker
+from dgiqa.training.looks import frozen_for, look_first
 from dgiqa.training.objective import objective
 from dgiqa.training.optimiser import Scales, freeze, make_optimiser, move_average, set_rate, set_training
 from dgiqa.training.pictures import Pictures
@@ -87,6 +88,7 @@ def train(
     try:
         run = prepare(plan, out, device, roots=roots, cache=cache or out / "cache", keep=keep)
         fit(run)
+        run.batches.pictures.first = None  # the verdict is on pixels
         return finish(plan, out, run.averaged, run.checkpoints, run.sets, run.batches, device, command)
     except ImageError as error:
         raise UsageError(f"a picture of the data can't be read: {error}") from error
@@ -106,9 +108,10 @@ def prepare(plan: Plan, out: Path, device: torch.device, *, roots: Mapping[str, 
     _repeatable(device)
     network = start_network(plan).to(device)
     state = checkpoints.read()
+    pictures.first = look_first(network, plan, device)
     if state is None:
         fit_statistics(network, batches, device)
-    freeze(network, plan.model.freeze)
+    freeze(network, [*plan.model.freeze, *frozen_for(network, plan)])
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if state is None and plan.probe.epochs:
         probe(network, plan, batches, ladders, device)

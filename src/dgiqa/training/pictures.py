@@ -31,6 +31,8 @@ from dgiqa.types import Float32, UInt8
 from dgiqa.weights.files import sha256_of
 
 A = TypeVar("A", bound=npt.NDArray[Any])
+#: (H, W, 3) uint8 colour, or what a network's first stages make of it.
+Seen = npt.NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +44,19 @@ class Fault:
     seed: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What a frozen part of a network makes of a resized colour picture; ``key`` changes with its weights."""
+
+    key: str
+    see: Callable[[UInt8], npt.NDArray[Any]]
+
+
 class Pictures:
     """Reads pictures by path. Safe to share by threads and processes.
+
+    Attributes:
+        first: if set, what it makes of colour is shown in colour's place, computed once and kept.
 
     Args:
         recipe: how they are resized, and of what depth is estimated.
@@ -59,6 +72,7 @@ class Pictures:
         self.recipe = recipe
         self._depth_map = depth_map
         self._cache, self._keep = cache, keep
+        self.first: Look | None = None
         self._sums: dict[Path, str] = {}
         sizes = (recipe.short_side, recipe.kernel, recipe.multiple, recipe.background)
         sources = sorted(Path(distortions.__file__).parent.glob("*.py"))
@@ -66,7 +80,7 @@ class Pictures:
         self._color_key = _short(repr(sizes))
         self._depth_key = _short(repr((sizes, recipe.depth_from, depth_label)))
 
-    def see(self, path: Path, fault: Fault | None = None) -> tuple[UInt8, UInt8 | None]:
+    def see(self, path: Path, fault: Fault | None = None) -> tuple[Seen, UInt8 | None]:
         """(H, W, 3) colour and (H, W) depth, 255 nearest, or None, of the picture at ``path``, spoiled by ``fault``.
 
         Raises:
@@ -75,24 +89,36 @@ class Pictures:
         fault = fault if fault and fault.severity else None
         name = self._name(path, fault)
         original = _Once(lambda: self._original(path, fault))
-        color = self._kept(name, "pictures", self._color_key, ".npy", lambda: fit(original(), self.recipe), self._keep)
+        color = _Once(lambda: self._color(name, original))
+        seen = self._first(name, color)
         if self._depth_map is None:
-            return color, None
-        depth = self._kept(name, "depth", self._depth_key, ".png", lambda: self._depth(original, color))
-        return color, depth
+            return seen, None
+        depth = self._kept(name, "depth", self._depth_key, ".png", lambda: self._depth(original, color()))
+        return seen, depth
 
-    def kept_row(self, path: Path, fault: Fault | None, key: str, look: Callable[[UInt8], Float32]) -> Float32:
-        """(S,) what ``look`` finds in the colour picture; ``key`` changes with ``look``.
+    def kept_row(self, path: Path, fault: Fault | None, look: Look) -> Float32:
+        """(S,) what ``look`` finds in what :meth:`see` shows of colour.
 
         Raises:
             ImageError: the picture can't be read.
         """
         fault = fault if fault and fault.severity else None
+        name = self._name(path, fault)
 
         def compute() -> Float32:
-            return look(fit(self._original(path, fault), self.recipe))
+            color = _Once(lambda: self._color(name, _Once(lambda: self._original(path, fault))))
+            return look.see(self._first(name, color))
 
-        return self._kept(self._name(path, fault), "rows", f"{self._color_key}-{key}", ".npy", compute)
+        return self._kept(name, "rows", f"{self._color_key}-{look.key}", ".npy", compute)
+
+    def _color(self, name: str, original: Callable[[], UInt8]) -> UInt8:
+        return self._kept(name, "pictures", self._color_key, ".npy", lambda: fit(original(), self.recipe), self._keep)
+
+    def _first(self, name: str, color: Callable[[], UInt8]) -> Seen:
+        first = self.first
+        if first is None:
+            return color()
+        return self._kept(name, "first", f"{self._color_key}-{first.key}", ".npy", lambda: first.see(color()))
 
     def _original(self, path: Path, fault: Fault | None) -> UInt8:
         pixels = decode(path, background=self.recipe.background).pixels
@@ -149,7 +175,7 @@ def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _mapped(file: Path) -> UInt8:
+def _mapped(file: Path) -> Seen:
     """Mapped, not read: a crop of it reads no more than its rows."""
     return np.load(file, mmap_mode="r")  # type: ignore[no-any-return]
 

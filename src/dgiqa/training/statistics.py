@@ -5,25 +5,21 @@ A head that reads them wants them on one scale, and can be trained on them alone
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dgiqa.cards import Recipe
 from dgiqa.errors import UsageError
-from dgiqa.export.onnx import trace
-from dgiqa.runtimes.onnx import open_file
 from dgiqa.stream import in_order
 from dgiqa.training import processes
 from dgiqa.training.batches import Batches
+from dgiqa.training.looks import look_statistics
 from dgiqa.training.pictures import Fault
-from dgiqa.types import Float32, UInt8, Views
+from dgiqa.types import Float32
 
 
 def fit_statistics(network: nn.Module, batches: Batches, device: torch.device) -> None:
@@ -46,12 +42,11 @@ def statistics_of(
     pictures: Sequence[tuple[Path, Fault | None]], network: nn.Module, batches: Batches, device: torch.device
 ) -> Tensor:
     """(n, S) of whole pictures; processes share the work, and all know the result. Rows are kept in the cache."""
-    look = _look(network, batches.plan.model.recipe, device)
-    key = _key(network)
+    look = look_statistics(network, batches.plan, batches.pictures.first, device)
 
     def row(i: int) -> Float32:
         path, fault = pictures[i]
-        return batches.pictures.kept_row(path, fault, key, look)
+        return batches.pictures.kept_row(path, fault, look)
 
     own = range(processes.rank(), len(pictures), processes.ranks())
     table: Float32 | None = None
@@ -64,43 +59,3 @@ def statistics_of(
     if table is None:
         raise UsageError("fewer pictures than processes", hint="start fewer processes")
     return torch.from_numpy(processes.add_up(table, device)).to(device)
-
-
-def _key(network: nn.Module) -> str:
-    """12 hex digits of the weights that the statistics depend on: the colour trunk's, or all if there is none."""
-    part = getattr(network, "color_trunk", network)
-    values = (value.cpu().contiguous().numpy().tobytes() for value in part.state_dict().values())
-    return hashlib.sha256(b"".join(values)).hexdigest()[:12]
-
-
-def _look(network: nn.Module, recipe: Recipe, device: torch.device) -> Callable[[UInt8], Float32]:
-    """``network.statistics`` of one picture; on a CPU by ONNX Runtime, which takes a third of torch's time."""
-    if device.type != "cpu":
-
-        def by_torch(color: UInt8) -> Float32:
-            with torch.inference_mode():
-                row: Tensor = network.statistics(torch.from_numpy(np.ascontiguousarray(color))[None].to(device))  # type: ignore[operator]
-            return row[0].float().cpu().numpy()
-
-        return by_torch
-    side = recipe.crop or recipe.short_side
-    model = trace(
-        _Statistics(network), ["color"], (torch.zeros(1, side, side + recipe.multiple, 3, dtype=torch.uint8),)
-    )
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "statistics.onnx"
-        file.write_bytes(model.SerializeToString())
-        session = open_file(file)
-    return lambda color: session.run(Views(np.ascontiguousarray(color)[None]))[0]
-
-
-class _Statistics(nn.Module):
-    """A network's statistics as its output."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, color: Tensor) -> Tensor:
-        found: Tensor = self.network.statistics(color)  # type: ignore[operator]
-        return found

@@ -62,6 +62,8 @@ def show(rated: Rated, batches: Batches, chosen: Sequence[int] | None = None) ->
     def one(i: int) -> Group:
         color, depth = batches.pictures.see(rated.paths[i])
         depth = batches.control(depth, rated.paths, i)
+        if batches.pictures.first is not None:
+            return Group(np.arange(1), np.array(color)[None], None if depth is None else depth[None])
         image = Image(np.ascontiguousarray(color), str(rated.paths[i]))
         views = make_views(image, batches.pictures.recipe, None if depth is None else lambda _: depth)
         return Group(np.arange(len(views)), views.color, views.depth)

@@ -18,27 +18,29 @@ class TransformerCNNBridge(nn.Module):
     """Transformer-CNN bridge (TCB): turns one stage's features into convolutional ones.
 
     A 1×1 projection, a gate of its channels at each pixel, a 3×3 convolution. The gate is a squeeze and
-    excitation without the squeeze: nothing is pooled, so each pixel weighs its own channels.
+    excitation without the squeeze: nothing is pooled, so each pixel weighs its own channels. ``gated=False`` leaves
+    it out, to see what it is worth.
 
     Shapes:
         features: (N, in_channels, H, W) float; returns (N, channels, H, W), not negative.
     """
 
-    def __init__(self, in_channels: int, channels: int, reduction: int = 16, dropout: float = 0.1) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, reduction: int = 16, dropout: float = 0.1, gated: bool = True
+    ) -> None:
         super().__init__()
         narrow = max(1, channels // reduction)
         self.project = nn.Conv2d(in_channels, channels, 1)
-        self.gate = nn.Sequential(
-            nn.Conv2d(channels, narrow, 1), nn.ReLU(), nn.Conv2d(narrow, channels, 1), nn.Sigmoid()
-        )
+        gate = nn.Sequential(nn.Conv2d(channels, narrow, 1), nn.ReLU(), nn.Conv2d(narrow, channels, 1), nn.Sigmoid())
+        self.gate = gate if gated else None
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.norm = nn.BatchNorm2d(channels)
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, features: Tensor) -> Tensor:
         projected = self.project(features)
-        gated = self.conv(projected * self.gate(projected))
-        out: Tensor = self.dropout(F.relu(self.norm(gated)))
+        gated = projected if self.gate is None else projected * self.gate(projected)
+        out: Tensor = self.dropout(F.relu(self.norm(self.conv(gated))))
         return out
 
 
@@ -47,22 +49,23 @@ class DepthCAR(nn.Module):
 
     Depth asks, colour answers: the queries and the residual stream are depth, the keys and values are
     colour. The refinement is the same layer once more, with the result asking itself. There is no
-    positional encoding; a token is a pixel of the map.
+    positional encoding; a token is a pixel of the map. ``refined=False`` leaves the refinement out, to see what it is
+    worth.
 
     Shapes:
         rgb, depth: (N, channels, H, W) float; returns (N, channels, H, W).
     """
 
-    def __init__(self, channels: int, heads: int, ratio: int = 4, dropout: float = 0.1) -> None:
+    def __init__(self, channels: int, heads: int, ratio: int = 4, dropout: float = 0.1, refined: bool = True) -> None:
         super().__init__()
         self.cross = AttentionLayer(channels, heads, ratio, dropout)
-        self.refine = AttentionLayer(channels, heads, ratio, dropout)
+        self.refine = AttentionLayer(channels, heads, ratio, dropout) if refined else None
 
     def forward(self, rgb: Tensor, depth: Tensor) -> Tensor:
         colour_tokens = rgb.flatten(2).transpose(1, 2)  # (N, HW, C)
         depth_tokens = depth.flatten(2).transpose(1, 2)
         fused = self.cross(depth_tokens, colour_tokens)
-        fused = self.refine(fused, fused)
+        fused = fused if self.refine is None else self.refine(fused, fused)
         out: Tensor = fused.transpose(1, 2).reshape(depth.shape)
         return out
 

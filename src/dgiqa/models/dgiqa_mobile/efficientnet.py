@@ -73,7 +73,8 @@ class EfficientNetLite0(nn.Module):
 
     Shapes:
         (N, 3, H, W) float, (value - 127) / 128 of 0..255 as its weights were trained, H and W multiples of 32;
-        returns the eight maps of CHANNELS and STRIDES.
+        returns the eight maps of CHANNELS and STRIDES. With ``done`` stages behind it, the last one's map; returns the
+        maps that are left.
     """
 
     def __init__(self) -> None:
@@ -88,10 +89,10 @@ class EfficientNetLite0(nn.Module):
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList([*stages, Convolution(inputs, CHANNELS[-1], 1)])
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.stem(x)
+    def forward(self, x: Tensor, done: int = 0) -> list[Tensor]:
+        x = x if done else self.stem(x)
         maps = []
-        for stage in self.stages:
+        for stage in self.stages[done:]:
             x = stage(x)
             maps.append(x)
         return maps

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,8 @@ DEPTH_STRIDES = (4, 8, 16, 32)
 BRIDGES = (16, 24, 32, 56)
 #: Pixels along a side of a cell, the stride of the smallest maps.
 CELL = 32
+#: Keeps the root's gradient finite where a cell is flat.
+_LEAST_VARIANCE = 1e-6
 
 
 class DepthTrunk(nn.Module):
@@ -70,31 +73,79 @@ def _stage(inputs: int, outputs: int) -> nn.Sequential:
 class DGIQAMobile(nn.Module):
     """uint8 colour and depth to a score and how far off it may be.
 
+    Args:
+        heads, ratio: of the attention layers: heads, and width of their MLP in widths of the layer.
+        hidden: width of the head over the trunk's statistics; 0 for none, then the fused map alone scores.
+        asks: who asks whom: ``depth`` colour, as in the paper; ``color`` depth; ``alone``: colour itself, no depth.
+        gated, refined, dilated: whether bridges have gates, attention its second layer, and the stack its dilations (a
+            1×1 convolution stands in its place), to see what each is worth.
+
     Shapes:
-        color: (V, H, W, 3) uint8 sRGB; depth: (V, H, W) uint8, 255 nearest; H and W multiples of 32.
+        color: (V, H, W, 3) uint8 sRGB; depth: (V, H, W) uint8, 255 nearest; H and W multiples of 32. Where the first
+        stages of the colour trunk are known already, ``first``'s float16 takes the place of colour.
         Returns (V, 2) float32: the raw score in 0..1, higher is better, and its spread, the expected size of its
         error in the same unit, above 0.
     """
 
-    def __init__(self, heads: int = 8, ratio: int = 2, hidden: int = 512) -> None:
+    def __init__(
+        self,
+        heads: int = 8,
+        ratio: int = 2,
+        hidden: int = 512,
+        asks: Literal["depth", "color", "alone"] = "depth",
+        gated: bool = True,
+        refined: bool = True,
+        dilated: bool = True,
+    ) -> None:
         super().__init__()
         width = sum(BRIDGES)
+        self.asks = asks
         self.color_trunk = EfficientNetLite0()
         self.depth_trunk = DepthTrunk()
-        self.color_bridges = _bridges(_cell_channels(CHANNELS[tap], STRIDES[tap]) for tap in TAPS)
-        self.depth_bridges = _bridges(map(_cell_channels, DEPTH_STAGES, DEPTH_STRIDES))
-        self.depth_car = DepthCAR(width, heads, ratio)
-        self.dilated = DilatedStack(2 * width, width)
+        self.color_bridges = _bridges((_cell_channels(CHANNELS[tap], STRIDES[tap]) for tap in TAPS), gated)
+        self.depth_bridges = _bridges(map(_cell_channels, DEPTH_STAGES, DEPTH_STRIDES), gated)
+        self.depth_car = DepthCAR(width, heads, ratio, refined=refined)
+        self.dilated = DilatedStack(2 * width, width) if dilated else _convolution(2 * width, width, 1, kernel=1)
         self.head = Head(3 * sum(CHANNELS), 2 * width, hidden)
 
     def forward(self, color: Tensor, depth: Tensor) -> Tensor:
-        maps = self.color_trunk((color.permute(0, 3, 1, 2).float() - 127.0) / 128.0)
-        return self.judge([Cells.of(m, stride) for m, stride in zip(maps, STRIDES, strict=True)], quarter_depth(depth))
+        return self.judge(self._cells(color), quarter_depth(depth))
 
     def statistics(self, color: Tensor) -> Tensor:
-        """(V, H, W, 3) uint8 to (V, S): mean, deviation and maximum of each stage of the colour trunk."""
-        maps = self.color_trunk((color.permute(0, 3, 1, 2).float() - 127.0) / 128.0)
-        return torch.cat([Cells.of(m, s).over_picture() for m, s in zip(maps, STRIDES, strict=True)], 1)
+        """Colour as in ``forward`` to (V, S): mean, deviation and maximum of each stage of the colour trunk."""
+        return torch.cat([cells.over_picture() for cells in self._cells(color)], 1)
+
+    def first(self, color: Tensor, stages: int) -> Tensor:
+        """All that the rest needs to know of the first ``stages`` stages of the colour trunk.
+
+        (V, H, W, 3) uint8 to (V, C, H/32, W/32) float16: mean, deviation and maximum in each cell of the stages before
+        the last of them, and the last one's map, the points of a cell side by side in channels.
+        """
+        x, known = self.color_trunk.stem(_scaled(color)), []
+        for stage, stride in zip(self.color_trunk.stages[: stages - 1], STRIDES, strict=False):
+            x = stage(x)
+            cells = Cells.of(x, stride)
+            known += [cells.mean, _deviation(cells.mean, cells.square), F.max_pool2d(x, CELL // stride)]
+        last = F.pixel_unshuffle(self.color_trunk.stages[stages - 1](x), CELL // STRIDES[stages - 1])
+        return torch.cat([*known, last], 1).half()
+
+    @staticmethod
+    def frozen_for(stages: int) -> list[str]:
+        """Prefixes of the parameters that ``first`` depends on."""
+        return ["color_trunk.stem.", *(f"color_trunk.stages.{i}." for i in range(stages))]
+
+    def _cells(self, color: Tensor) -> list[Cells]:
+        """Of the trunk's eight maps."""
+        if color.dtype == torch.uint8:
+            maps = self.color_trunk(_scaled(color))
+            return [Cells.of(m, stride) for m, stride in zip(maps, STRIDES, strict=True)]
+        stages = _FIRST_CHANNELS.index(color.shape[1]) + 1
+        sizes = [*(3 * c for c in CHANNELS[: stages - 1]), _last_channels(stages)]
+        *known, last = torch.split(color.float(), sizes, 1)
+        x = F.pixel_shuffle(last, CELL // STRIDES[stages - 1]).contiguous(memory_format=torch.channels_last)
+        maps = [x, *self.color_trunk(x, stages)]
+        cells = [Cells.of(m, stride) for m, stride in zip(maps, STRIDES[stages - 1 :], strict=True)]
+        return [*map(Cells.known, known, STRIDES), *cells]
 
     def fit_statistics(self, rows: Tensor | None) -> None:
         """Brings the head's statistics to one scale, by those (n, S) of whole pictures; None leaves the scale.
@@ -104,12 +155,14 @@ class DGIQAMobile(nn.Module):
         if rows is not None and len(rows) > 1:
             self.head.mean.copy_(rows.mean(0))
             self.head.scale.copy_(rows.std(0) + 1e-6)
-        self.head.score.weight[:, self.head.hidden.out_features :] = 0
-        self.head.spread.weight[:, self.head.hidden.out_features :] = 0
+        if self.head.hidden is not None:
+            self.head.score.weight[:, self.head.hidden.out_features :] = 0
+            self.head.spread.weight[:, self.head.hidden.out_features :] = 0
 
     def probe(self, statistics: Tensor) -> Tensor:
         """(V, 2): score and spread from the statistics alone."""
-        fused = statistics.new_zeros(len(statistics), self.head.score.in_features - self.head.hidden.out_features)
+        hidden = 0 if self.head.hidden is None else self.head.hidden.out_features
+        fused = statistics.new_zeros(len(statistics), self.head.score.in_features - hidden)
         scores: Tensor = self.head(statistics, fused)
         return scores
 
@@ -117,7 +170,10 @@ class DGIQAMobile(nn.Module):
         """As ``forward``, from the cells of the colour trunk's maps and a depth map (N, 1, H/4, W/4) in -1..1."""
         near = [Cells.of(m, stride) for m, stride in zip(self.depth_trunk(depth), DEPTH_STRIDES, strict=True)]
         gathered = _gather(self.color_bridges, [color[tap] for tap in TAPS])  # (N, width, H/32, W/32)
-        fused = self.depth_car(gathered, _gather(self.depth_bridges, near))
+        deep = _gather(self.depth_bridges, near)
+        asking = deep if self.asks == "depth" else gathered
+        answering = deep if self.asks == "color" else gathered
+        fused = self.depth_car(answering, asking)
         stacked = self.dilated(torch.cat([fused, gathered], 1))
         scores: Tensor = self.head(torch.cat([cells.over_picture() for cells in color], 1), _spread_over(stacked))
         return scores
@@ -142,6 +198,12 @@ class Cells:
             return Cells(x, x.square(), highest, True)
         return Cells(F.avg_pool2d(x, side), F.avg_pool2d(x.square(), side), highest, False)
 
+    @staticmethod
+    def known(x: Tensor, stride: int) -> Cells:
+        """(N, 3 C, H/32, W/32): mean, deviation and maximum of each cell."""
+        mean, deviation, highest = x.chunk(3, 1)
+        return Cells(mean, mean.square() + deviation.square() - _LEAST_VARIANCE, highest.amax((2, 3)), stride == CELL)
+
     def maps(self) -> Tensor:
         """(N, C or 2 C, H/32, W/32): the means, and the deviations where there are any."""
         return self.mean if self.single else torch.cat([self.mean, _deviation(self.mean, self.square)], 1)
@@ -155,6 +217,8 @@ class Cells:
 class Head(nn.Module):
     """Statistics of the colour trunk, brought to one scale, and the fused map's, to score and spread.
 
+    With ``hidden`` 0, from the fused map's alone.
+
     Shapes:
         statistics: (N, S), fused: (N, F) float; returns (N, 2).
     """
@@ -166,19 +230,33 @@ class Head(nn.Module):
         self.mean: Tensor
         self.scale: Tensor
         self.norm = nn.LayerNorm(statistics)
-        self.hidden = nn.Linear(statistics, hidden)
+        self.hidden = nn.Linear(statistics, hidden) if hidden else None
         self.dropout = nn.ModuleList([nn.Dropout(0.2), nn.Dropout(0.3)])
         self.score = nn.Linear(hidden + fused, 1)
         self.spread = nn.Linear(hidden + fused, 1)
 
     def forward(self, statistics: Tensor, fused: Tensor) -> Tensor:
-        x = self.norm((statistics - self.mean) / self.scale)
-        x = F.gelu(self.hidden(self.dropout[0](x)))
-        x = torch.cat([self.dropout[1](x), fused], 1)
+        x = fused
+        if self.hidden is not None:
+            x = self.norm((statistics - self.mean) / self.scale)
+            x = torch.cat([self.dropout[1](F.gelu(self.hidden(self.dropout[0](x)))), fused], 1)
         raw = self.score(x).sigmoid()
         # The spread learns from what the score has found and never bends it.
         spread = 0.005 + 0.5 * self.spread(x.detach()).sigmoid()
         return torch.cat([raw, spread], 1)
+
+
+def _scaled(color: Tensor) -> Tensor:
+    """(V, H, W, 3) uint8 to (V, 3, H, W) float as the colour trunk was trained."""
+    return (color.permute(0, 3, 1, 2).float() - 127.0) / 128.0
+
+
+def _last_channels(stages: int) -> int:
+    return CHANNELS[stages - 1] * (CELL // STRIDES[stages - 1]) ** 2
+
+
+#: Channels of ``DGIQAMobile.first`` of 1, 2, ... stages; no two are equal.
+_FIRST_CHANNELS = [3 * sum(CHANNELS[: n - 1]) + _last_channels(n) for n in range(1, len(CHANNELS) + 1)]
 
 
 def quarter_depth(depth: Tensor) -> Tensor:
@@ -187,7 +265,7 @@ def quarter_depth(depth: Tensor) -> Tensor:
 
 
 def _deviation(mean: Tensor, square: Tensor) -> Tensor:
-    return (F.relu(square - mean.square()) + 1e-6).sqrt()
+    return (F.relu(square - mean.square()) + _LEAST_VARIANCE).sqrt()
 
 
 def _spread_over(x: Tensor) -> Tensor:
@@ -200,9 +278,10 @@ def _cell_channels(channels: int, stride: int) -> int:
     return channels if stride == CELL else 2 * channels
 
 
-def _bridges(inputs: Iterable[int]) -> nn.ModuleList:
+def _bridges(inputs: Iterable[int], gated: bool) -> nn.ModuleList:
     """A bridge per scale; the gate is narrowed by 4, not the paper's 16, which would leave it one channel."""
-    return nn.ModuleList([TransformerCNNBridge(i, c, reduction=4) for i, c in zip(inputs, BRIDGES, strict=True)])
+    bridges = [TransformerCNNBridge(i, c, reduction=4, gated=gated) for i, c in zip(inputs, BRIDGES, strict=True)]
+    return nn.ModuleList(bridges)
 
 
 def _gather(bridges: nn.ModuleList, cells: Sequence[Cells]) -> Tensor:
