@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ torch = pytest.importorskip("torch")
 from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
+from dgiqa.errors import CardError  # noqa: E402
 from dgiqa.models import build_network, find_card  # noqa: E402
 from dgiqa.models.depth_mobile.mobilenet import MobileNetV2, load_imagenet  # noqa: E402
 from dgiqa.models.dgiqa_mobile import efficientnet  # noqa: E402
@@ -135,3 +138,32 @@ def test_mobile_goes_on_from_what_its_first_stages_say(stages: int) -> None:
     assert sum(name.startswith(prefixes) for name in names) == 3 + sum(
         name.startswith(f"color_trunk.stages.{i}.") for name in names for i in range(stages)
     )
+
+
+@pytest.mark.parametrize("settings", [{"hidden": 0}, {"asks": "alone"}, {"asks": "color", "stack": "plain"}])
+def test_every_part_of_a_changed_network_is_used(settings: dict[str, object]) -> None:
+    """What is left gets a gradient, so an exported file holds it all; and it is another network."""
+    torch.manual_seed(0)
+    network = DGIQAMobile(**settings).train()
+    color, depth = inputs((64, 64), depth=True)
+    network(color.repeat(2, 1, 1, 1), depth.repeat(2, 1, 1)).sum().backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None] == []
+    whole = {name: p.shape for name, p in DGIQAMobile().named_parameters()}
+    changed = {name: p.shape for name, p in network.named_parameters()}
+    assert (changed != whole) == ("hidden" in settings or settings["asks"] == "alone")
+
+
+def test_settings_that_the_network_does_not_have() -> None:
+    card = find_card("dgiqa_mobile.biq2021")
+    for settings in ({"asks": "colour"}, {"stack": True}, {"gated": "False"}, {"nonsense": 1}):
+        with pytest.raises(CardError, match=r"^dgiqa_mobile\.biq2021: settings: "):
+            build_network(dataclasses.replace(card, settings=settings))
+
+
+def test_what_is_left_out_leaves_the_rest_its_start() -> None:
+    torch.manual_seed(3)
+    whole = DGIQAMobile().state_dict()
+    for settings in ({"gated": False}, {"refined": False}, {"asks": "alone"}, {"stack": "plain"}):
+        torch.manual_seed(3)
+        changed = DGIQAMobile(**settings).state_dict()
+        assert all(torch.equal(whole[name], value) for name, value in changed.items()), settings

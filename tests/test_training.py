@@ -24,11 +24,11 @@ from dgiqa.errors import UsageError, WeightsError  # noqa: E402
 from dgiqa.export.onnx import export  # noqa: E402
 from dgiqa.metrics.correlation import srcc  # noqa: E402
 from dgiqa.models import build_network, find_card  # noqa: E402
-from dgiqa.training import loop, start  # noqa: E402
+from dgiqa.training import looks, loop, start  # noqa: E402
 from dgiqa.training.depth import invariant_loss  # noqa: E402
 from dgiqa.training.optimiser import Scales, make_optimiser, move_average, set_rate, set_training  # noqa: E402
 from dgiqa.training.publish import publish, replace_table  # noqa: E402
-from dgiqa.training.recipe import Train  # noqa: E402
+from dgiqa.training.recipe import Plan, Train  # noqa: E402
 from dgiqa.training.validation import predict  # noqa: E402
 from tolerances import TORCH_AGAINST_ONNX  # noqa: E402
 from training_case import RECIPE, Tiny, plan_of, run_of, write_set  # noqa: E402
@@ -579,9 +579,68 @@ def test_kept_stages_that_make_no_sense(going_on: list[int], root: Path, cache: 
         run_of(plan, tmp_path / "out", root, cache)
     with pytest.raises(UsageError, match=r"train\.flip = false, and crops by cells"):
         plan_of(tmp_path, "model.kept=1")
+    with pytest.raises(UsageError, match=r"model\.kept must not be negative"):
+        plan_of(tmp_path, "model.kept=-1")
+    with pytest.raises(UsageError, match=r"model\.kept goes with ladders that come again"):
+        plan_of(tmp_path, "model.kept=1", "train.flip=false", "ladders.pool=0")
 
 
 def test_networks_without_stages_keep_none(tiny: None, root: Path, cache: Path, tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "model.freeze=[]", "model.kept=1", "train.flip=false")
     with pytest.raises(UsageError, match=r"^model\.kept: the network of dgiqa_mobile offers none"):
         run_of(plan, tmp_path / "out", root, cache)
+
+
+@pytest.fixture(scope="module")
+def mobile_plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    return plan_of(tmp_path_factory.mktemp("plan"), "model.kept=4", "train.flip=false")
+
+
+def test_a_look_leaves_the_network_as_it_is_and_agrees_with_it(mobile_plan: Plan) -> None:
+    """Batch norm too; statistics of what is kept are those of the picture, up to 16 bits."""
+    network = start.start_network(mobile_plan)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    first = looks.look_first(network, mobile_plan, torch.device("cpu"))
+    assert first is not None
+    whole, rest = (looks.look_statistics(network, mobile_plan, seen, torch.device("cpu")) for seen in (None, first))
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    picture = np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8)
+    known = first.see(picture)
+    assert known.dtype == np.float16
+    np.testing.assert_allclose(rest.see(known), whole.see(picture), atol=5e-4, rtol=2e-3)
+    with torch.no_grad():
+        wanted = network.first(torch.from_numpy(picture)[None], 4)[0]
+    np.testing.assert_allclose(known.astype(np.float32), wanted.float().numpy(), atol=2e-3, rtol=2e-3)
+    with pytest.raises(WeightsError, match="numbers that float16 can't hold"):
+        looks._finite(np.array([np.inf], np.float16))
+
+
+def test_keys_change_with_the_weights_that_matter(mobile_plan: Plan) -> None:
+    network = start.start_network(mobile_plan)
+    keys = [looks.key_of(network, 4), looks.key_of(network, 5), looks.key_of(network)]
+    with torch.no_grad():
+        network.color_trunk.stages[4][0].layers[0].conv.weight.add_(1)
+    assert looks.key_of(network, 4) == keys[0]
+    assert looks.key_of(network, 5) != keys[1]
+    assert looks.key_of(network) != keys[2]
+    with torch.no_grad():
+        network.color_trunk.stem.norm.running_mean.add_(1)
+    assert looks.key_of(network, 4) != keys[0]
+
+
+def test_a_run_that_goes_on_keeps_what_its_own_first_stages_say(
+    going_on: list[int], root: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Even where a fresh start would begin from other weights."""
+    settings = ("model.freeze=[]", "model.kept=1", "train.flip=false", "train.rates={}")
+    plan = plan_of(tmp_path, *settings)
+    run = run_of(plan, tmp_path / "out", root, cache)
+    loop.fit(run)
+    file = tmp_path / "out" / "checkpoint.pt"
+    state = torch.load(file, weights_only=True)
+    state["network"]["color_trunk.weight"] += 1
+    torch.save(state, file)
+    again = run_of(plan, tmp_path / "out", root, cache)
+    assert again.batches.pictures.first is not None
+    assert again.batches.pictures.first.key == f"1-{looks.key_of(again.network, 1)}"
+    assert again.batches.pictures.first.key != run.batches.pictures.first.key  # type: ignore[union-attr]

@@ -201,7 +201,7 @@ def cut(color: Seen, depth: UInt8 | None, side: int, corner: npt.NDArray[np.floa
     """
     if not side:
         return color, depth
-    cell = 1 if color.dtype == np.uint8 else CELL
+    cell = CELL if color.dtype == np.float16 else 1
     height, width = color.shape[:2] if cell == 1 else color.shape[1:]
     cells = side // cell
     top, left = int(corner[0] * (height - cells + 1)), int(corner[1] * (width - cells + 1))

@@ -56,6 +56,7 @@ class Checkpoints:
                 f"{self.file}: can't be read ({' '.join(str(error).split())[:200]})",
                 hint="delete it to start the run anew",
             ) from error
+        deciding = {"model.kept": 0} | deciding  # checkpoints from before it could be said
         different = [key for key in {**deciding, **self._deciding} if deciding.get(key) != self._deciding.get(key)]
         if different:
             key = different[0]

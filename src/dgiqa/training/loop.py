@@ -108,19 +108,20 @@ def prepare(plan: Plan, out: Path, device: torch.device, *, roots: Mapping[str, 
     _repeatable(device)
     network = start_network(plan).to(device)
     state = checkpoints.read()
+    if state is not None:
+        network.load_state_dict(state["network"])
     pictures.first = look_first(network, plan, device)
-    if state is None:
-        fit_statistics(network, batches, device)
     freeze(network, [*plan.model.freeze, *frozen_for(network, plan)])
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if state is None and plan.probe.epochs:
-        probe(network, plan, batches, ladders, device)
-    averaged = copy.deepcopy(network).requires_grad_(False).eval()
     scales = Scales(len(sets)).to(device)
     optimiser = make_optimiser(network, scales, plan.train)
     scaler = torch.amp.GradScaler(device.type, enabled=plan.train.amp == "fp16")
+    if state is None:
+        fit_statistics(network, batches, device)
+        if plan.probe.epochs:
+            probe(network, plan, batches, ladders, device)
+    averaged = copy.deepcopy(network).requires_grad_(False).eval()
     if state is not None:
-        network.load_state_dict(state["network"])
         averaged.load_state_dict(state["averaged"])
         scales.load_state_dict(state["scales"])
         optimiser.load_state_dict(state["optimiser"])

@@ -60,7 +60,8 @@ def make_optimiser(network: nn.Module, scales: nn.Module, plan: Train) -> torch.
         groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
     if unknown := [prefix for prefix in plan.rates if prefix not in used]:
         raise UsageError(
-            f"train.rates: no trained parameter's name starts with {unknown[0]!r}, or a longer prefix has them all",
+            f"train.rates: no trained parameter's name starts with {unknown[0]!r} (model.freeze and model.kept take "
+            "some out), or a longer prefix has them all",
             hint=_parts(network),
         )
     for parameter in scales.parameters():

@@ -1,8 +1,8 @@
 """Pictures as the network will see them when it scores: decoded, resized by the recipe, with their depth.
 
 Depth maps are computed once and kept in a cache folder, by content: the picture's bytes, the depth card with its
-weights, and the recipe. Resized pictures are kept as well if asked for; that trades disk (a byte a channel and
-pixel) for the time to decode.
+weights, and the recipe. So is what a network's frozen first stages make of a picture, where a run goes on from there.
+Resized pictures are kept as well if asked for; that trades disk (a byte a channel and pixel) for the time to decode.
 """
 
 from __future__ import annotations
@@ -46,10 +46,13 @@ class Fault:
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What a frozen part of a network makes of a resized colour picture; ``key`` changes with its weights."""
+    """What a frozen part of a network makes of a resized colour picture, or of another look at it.
+
+    ``key`` changes with its code and its weights.
+    """
 
     key: str
-    see: Callable[[UInt8], npt.NDArray[Any]]
+    see: Callable[[Seen], Seen]
 
 
 class Pictures:
@@ -78,10 +81,13 @@ class Pictures:
         sources = sorted(Path(distortions.__file__).parent.glob("*.py"))
         self._faults_key = _short("".join(map(sha256_of, sources)))[:6]  # another code, other pictures
         self._color_key = _short(repr(sizes))
+        self._distances_key = _short(depth_label or "none")[:6]
         self._depth_key = _short(repr((sizes, recipe.depth_from, depth_label)))
 
     def see(self, path: Path, fault: Fault | None = None) -> tuple[Seen, UInt8 | None]:
         """(H, W, 3) colour and (H, W) depth, 255 nearest, or None, of the picture at ``path``, spoiled by ``fault``.
+
+        With ``first``, what that makes of colour stands in its place.
 
         Raises:
             ImageError: the picture can't be read.
@@ -140,6 +146,8 @@ class Pictures:
         if path not in self._sums:
             self._sums[path] = sha256_of(path) if path.is_file() else ""  # decode says what is wrong with it
         spoiled = f"-{fault.kind}-{fault.severity}-{fault.seed}-{self._faults_key}" if fault else ""
+        if fault and uses_depth(fault.kind):
+            spoiled += f"-{self._distances_key}"
         return self._sums[path][:32] + spoiled
 
     def _kept(self, name: str, kind: str, key: str, ending: str, compute: Callable[[], A], keep: bool = True) -> A:

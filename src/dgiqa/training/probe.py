@@ -38,6 +38,8 @@ def probe(network: nn.Module, plan: Plan, batches: Batches, ladders: LadderMaker
     """
     if not callable(getattr(network, "probe", None)):
         raise UsageError(f"probe: the network of {plan.model.arch} offers none", hint="set probe.epochs=0")
+    if getattr(network.head, "hidden", True) is None:
+        raise UsageError("probe: the head reads no statistics", hint="set probe.epochs=0")
     network.eval()
     rated = batches.sets[0]
     pictures: list[tuple[Path, Fault | None]] = [(path, None) for path in rated.paths]

@@ -38,7 +38,7 @@ class Model:
         trunks: the same for parts of the network, by the part's name: ``color_trunk = "FILE"``.
         freeze: prefixes of the names of parameters that stay as they start; batch norm in there stays as it is, too.
         kept: how many of the colour trunk's first stages are frozen, computed once of each picture and kept in the
-            cache in 16 bits, for networks that offer it: what is trained then is the rest, several times faster.
+            cache in 16 bits, for networks that offer it: what is trained then is the rest.
         initialisation: what the weights started from, in words, for the card.
     """
 
@@ -346,10 +346,7 @@ class Plan:
                 f"train.crop = {self.crop} must be a multiple of {recipe.multiple} and at most the short side, "
                 f"{recipe.short_side}"
             )
-        if self.model.kept and (self.crop % 32 or self.train.flip or recipe.views != "whole"):
-            raise ValueError(
-                "model.kept goes with views = 'whole', train.flip = false, and crops by cells of 32 pixels"
-            )
+        self._check_kept()
         if recipe.crop and self.train.crop not in (0, recipe.crop):
             raise ValueError(f"train.crop = {self.train.crop}, but the views are crops of {recipe.crop}")
         if not (self.train.steps or self.train.epochs or self.probe.epochs):
@@ -365,6 +362,18 @@ class Plan:
             raise ValueError("probe.ladders need the kinds of [ladders]: set ladders.pairs and loss.ladder")
         if bool(self.loss.distil) != any(part.targets for part in self.data):
             raise ValueError("loss.distil and data.targets go together: one of them is missing")
+
+    def _check_kept(self) -> None:
+        if self.model.kept < 0:
+            raise ValueError("model.kept must not be negative")
+        if not self.model.kept:
+            return
+        if self.ladders.pairs and not self.ladders.pool:
+            raise ValueError("model.kept goes with ladders that come again: set ladders.pool")
+        if self.crop % 32 or self.train.flip or self.model.recipe.views != "whole":
+            raise ValueError(
+                "model.kept goes with views = 'whole', train.flip = false, and crops by cells of 32 pixels"
+            )
 
     def place(self, file: str) -> Path:
         """A file that the recipe names: as it stands if it is there, else beside the recipe."""

@@ -1,4 +1,7 @@
-"""Scores of held-out pictures, made as scoring makes them: whole pictures in their views, the mean over the views."""
+"""Scores of held-out pictures, made as scoring makes them: whole pictures in their views, the mean over the views.
+
+While first stages are kept, a picture is one view, however long; the verdict in the end is made as scoring makes it.
+"""
 
 from __future__ import annotations
 

@@ -59,7 +59,8 @@ class DepthCAR(nn.Module):
     def __init__(self, channels: int, heads: int, ratio: int = 4, dropout: float = 0.1, refined: bool = True) -> None:
         super().__init__()
         self.cross = AttentionLayer(channels, heads, ratio, dropout)
-        self.refine = AttentionLayer(channels, heads, ratio, dropout) if refined else None
+        refine = AttentionLayer(channels, heads, ratio, dropout)
+        self.refine = refine if refined else None  # made in any case: the same seed gives the rest the same start
 
     def forward(self, rgb: Tensor, depth: Tensor) -> Tensor:
         colour_tokens = rgb.flatten(2).transpose(1, 2)  # (N, HW, C)
@@ -73,15 +74,18 @@ class DepthCAR(nn.Module):
 class DilatedStack(nn.Module):
     """Two 3×3 convolutions with dilations 2 and 4, each with batch norm and ReLU: context beyond neighbours.
 
+    Other ``dilations`` than the paper's are there to see what they are worth.
+
     Shapes:
         features: (N, in_channels, H, W) float; returns (N, channels, H, W), not negative.
     """
 
-    def __init__(self, in_channels: int, channels: int) -> None:
+    def __init__(self, in_channels: int, channels: int, dilations: tuple[int, int] = (2, 4)) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=2, dilation=2)
+        first, second = dilations
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=first, dilation=first)
         self.norm1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=4, dilation=4)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=second, dilation=second)
         self.norm2 = nn.BatchNorm2d(channels)
 
     def forward(self, features: Tensor) -> Tensor:

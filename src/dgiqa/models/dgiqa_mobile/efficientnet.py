@@ -73,8 +73,8 @@ class EfficientNetLite0(nn.Module):
 
     Shapes:
         (N, 3, H, W) float, (value - 127) / 128 of 0..255 as its weights were trained, H and W multiples of 32;
-        returns the eight maps of CHANNELS and STRIDES. With ``done`` stages behind it, the last one's map; returns the
-        maps that are left.
+        returns the eight maps of CHANNELS and STRIDES. After ``done`` stages the input is the last one's map, and the
+        maps of the remaining stages are returned.
     """
 
     def __init__(self) -> None:

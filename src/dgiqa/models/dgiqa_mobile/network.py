@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgiqa.cards import ModelCard
+from dgiqa.errors import CardError
 from dgiqa.models.dgiqa.blocks import DepthCAR, DilatedStack, TransformerCNNBridge
 from dgiqa.models.dgiqa_mobile.efficientnet import CHANNELS, STRIDES, EfficientNetLite0
 
@@ -77,8 +78,11 @@ class DGIQAMobile(nn.Module):
         heads, ratio: of the attention layers: heads, and width of their MLP in widths of the layer.
         hidden: width of the head over the trunk's statistics; 0 for none, then the fused map alone scores.
         asks: who asks whom: ``depth`` colour, as in the paper; ``color`` depth; ``alone``: colour itself, no depth.
-        gated, refined, dilated: whether bridges have gates, attention its second layer, and the stack its dilations (a
-            1×1 convolution stands in its place), to see what each is worth.
+        gated, refined: whether bridges have gates, and attention its second layer, to see what each is worth.
+        stack: ``dilated``, as in the paper; ``plain``: the same without dilation; ``none``: a 1×1 convolution.
+
+    Raises:
+        ValueError: one of these is none of its choices.
 
     Shapes:
         color: (V, H, W, 3) uint8 sRGB; depth: (V, H, W) uint8, 255 nearest; H and W multiples of 32. Where the first
@@ -95,18 +99,29 @@ class DGIQAMobile(nn.Module):
         asks: Literal["depth", "color", "alone"] = "depth",
         gated: bool = True,
         refined: bool = True,
-        dilated: bool = True,
+        stack: Literal["dilated", "plain", "none"] = "dilated",
     ) -> None:
         super().__init__()
+        if asks not in ("depth", "color", "alone") or stack not in ("dilated", "plain", "none"):
+            raise ValueError(f"asks = {asks!r} is depth, color or alone; stack = {stack!r} is dilated, plain or none")
+        if not (gated is True or gated is False) or not (refined is True or refined is False):
+            raise ValueError(f"gated = {gated!r}, refined = {refined!r}: each is true or false")
         width = sum(BRIDGES)
         self.asks = asks
         self.color_trunk = EfficientNetLite0()
-        self.depth_trunk = DepthTrunk()
+        self.depth_trunk: DepthTrunk | None = DepthTrunk()
         self.color_bridges = _bridges((_cell_channels(CHANNELS[tap], STRIDES[tap]) for tap in TAPS), gated)
-        self.depth_bridges = _bridges(map(_cell_channels, DEPTH_STAGES, DEPTH_STRIDES), gated)
+        self.depth_bridges: nn.ModuleList | None = _bridges(map(_cell_channels, DEPTH_STAGES, DEPTH_STRIDES), gated)
         self.depth_car = DepthCAR(width, heads, ratio, refined=refined)
-        self.dilated = DilatedStack(2 * width, width) if dilated else _convolution(2 * width, width, 1, kernel=1)
+        self.dilated: nn.Module = DilatedStack(2 * width, width, (2, 4) if stack == "dilated" else (1, 1))
+        if stack == "none":
+            self.dilated = _convolution(2 * width, width, 1, kernel=1)
         self.head = Head(3 * sum(CHANNELS), 2 * width, hidden)
+        # What nothing reads is left out, but made first: the same seed gives the rest the same start.
+        if asks == "alone":
+            self.depth_trunk = self.depth_bridges = None
+        if not hidden:
+            self.color_trunk.stages = self.color_trunk.stages[: TAPS[-1] + 1]
 
     def forward(self, color: Tensor, depth: Tensor) -> Tensor:
         return self.judge(self._cells(color), quarter_depth(depth))
@@ -116,11 +131,13 @@ class DGIQAMobile(nn.Module):
         return torch.cat([cells.over_picture() for cells in self._cells(color)], 1)
 
     def first(self, color: Tensor, stages: int) -> Tensor:
-        """All that the rest needs to know of the first ``stages`` stages of the colour trunk.
+        """All that the rest needs to know of the first ``stages`` stages of the colour trunk, in 16 bits.
 
         (V, H, W, 3) uint8 to (V, C, H/32, W/32) float16: mean, deviation and maximum in each cell of the stages before
         the last of them, and the last one's map, the points of a cell side by side in channels.
         """
+        if not 0 < stages <= len(self.color_trunk.stages):
+            raise IndexError(f"there are {len(self.color_trunk.stages)} stages")
         x, known = self.color_trunk.stem(_scaled(color)), []
         for stage, stride in zip(self.color_trunk.stages[: stages - 1], STRIDES, strict=False):
             x = stage(x)
@@ -138,13 +155,15 @@ class DGIQAMobile(nn.Module):
         """Of the trunk's eight maps."""
         if color.dtype == torch.uint8:
             maps = self.color_trunk(_scaled(color))
-            return [Cells.of(m, stride) for m, stride in zip(maps, STRIDES, strict=True)]
+            return [Cells.of(m, stride) for m, stride in zip(maps, STRIDES, strict=False)]
+        if color.shape[1] not in _FIRST_CHANNELS:
+            raise ValueError(f"{color.dtype} of shape {tuple(color.shape)} is neither colour nor what first() gives")
         stages = _FIRST_CHANNELS.index(color.shape[1]) + 1
         sizes = [*(3 * c for c in CHANNELS[: stages - 1]), _last_channels(stages)]
         *known, last = torch.split(color.float(), sizes, 1)
         x = F.pixel_shuffle(last, CELL // STRIDES[stages - 1]).contiguous(memory_format=torch.channels_last)
         maps = [x, *self.color_trunk(x, stages)]
-        cells = [Cells.of(m, stride) for m, stride in zip(maps, STRIDES[stages - 1 :], strict=True)]
+        cells = [Cells.of(m, stride) for m, stride in zip(maps, STRIDES[stages - 1 :], strict=False)]
         return [*map(Cells.known, known, STRIDES), *cells]
 
     def fit_statistics(self, rows: Tensor | None) -> None:
@@ -152,31 +171,41 @@ class DGIQAMobile(nn.Module):
 
         The head begins as the statistics alone; what depth and the stack add is learned.
         """
+        if self.head.hidden is None:
+            return
         if rows is not None and len(rows) > 1:
             self.head.mean.copy_(rows.mean(0))
             self.head.scale.copy_(rows.std(0) + 1e-6)
-        if self.head.hidden is not None:
-            self.head.score.weight[:, self.head.hidden.out_features :] = 0
-            self.head.spread.weight[:, self.head.hidden.out_features :] = 0
+        self.head.score.weight[:, self.head.hidden.out_features :] = 0
+        self.head.spread.weight[:, self.head.hidden.out_features :] = 0
 
     def probe(self, statistics: Tensor) -> Tensor:
-        """(V, 2): score and spread from the statistics alone."""
-        hidden = 0 if self.head.hidden is None else self.head.hidden.out_features
-        fused = statistics.new_zeros(len(statistics), self.head.score.in_features - hidden)
+        """(V, 2): score and spread from the statistics alone.
+
+        Raises:
+            ValueError: the head reads none.
+        """
+        if self.head.hidden is None:
+            raise ValueError("hidden = 0: the head reads no statistics")
+        fused = statistics.new_zeros(len(statistics), self.head.score.in_features - self.head.hidden.out_features)
         scores: Tensor = self.head(statistics, fused)
         return scores
 
     def judge(self, color: Sequence[Cells], depth: Tensor) -> Tensor:
         """As ``forward``, from the cells of the colour trunk's maps and a depth map (N, 1, H/4, W/4) in -1..1."""
-        near = [Cells.of(m, stride) for m, stride in zip(self.depth_trunk(depth), DEPTH_STRIDES, strict=True)]
         gathered = _gather(self.color_bridges, [color[tap] for tap in TAPS])  # (N, width, H/32, W/32)
-        deep = _gather(self.depth_bridges, near)
-        asking = deep if self.asks == "depth" else gathered
-        answering = deep if self.asks == "color" else gathered
-        fused = self.depth_car(answering, asking)
+        deep = gathered if self.asks == "alone" else self._deep(depth)
+        fused = self.depth_car(deep, gathered) if self.asks == "color" else self.depth_car(gathered, deep)
         stacked = self.dilated(torch.cat([fused, gathered], 1))
         scores: Tensor = self.head(torch.cat([cells.over_picture() for cells in color], 1), _spread_over(stacked))
         return scores
+
+    def _deep(self, depth: Tensor) -> Tensor:
+        """(N, width, H/32, W/32): the depth trunk's maps through their bridges."""
+        assert self.depth_trunk is not None
+        assert self.depth_bridges is not None
+        maps = zip(self.depth_trunk(depth), DEPTH_STRIDES, strict=True)
+        return _gather(self.depth_bridges, [Cells.of(m, stride) for m, stride in maps])
 
 
 class Cells:
@@ -225,12 +254,14 @@ class Head(nn.Module):
 
     def __init__(self, statistics: int, fused: int, hidden: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(statistics))
-        self.register_buffer("scale", torch.ones(statistics))
-        self.mean: Tensor
-        self.scale: Tensor
-        self.norm = nn.LayerNorm(statistics)
-        self.hidden = nn.Linear(statistics, hidden) if hidden else None
+        self.hidden: nn.Linear | None = None
+        if hidden:
+            self.register_buffer("mean", torch.zeros(statistics))
+            self.register_buffer("scale", torch.ones(statistics))
+            self.mean: Tensor
+            self.scale: Tensor
+            self.norm = nn.LayerNorm(statistics)
+            self.hidden = nn.Linear(statistics, hidden)
         self.dropout = nn.ModuleList([nn.Dropout(0.2), nn.Dropout(0.3)])
         self.score = nn.Linear(hidden + fused, 1)
         self.spread = nn.Linear(hidden + fused, 1)
@@ -289,5 +320,12 @@ def _gather(bridges: nn.ModuleList, cells: Sequence[Cells]) -> Tensor:
 
 
 def build(card: ModelCard) -> nn.Module:
-    """The network that ``card`` describes, without weights."""
-    return DGIQAMobile(**card.settings)
+    """The network that ``card`` describes, without weights.
+
+    Raises:
+        CardError: settings that the network doesn't have.
+    """
+    try:
+        return DGIQAMobile(**card.settings)
+    except (TypeError, ValueError) as error:
+        raise CardError(f"{card.name}: settings: {error}") from error
