@@ -251,18 +251,22 @@ def test_any_terminal_encoding_will_do(folder: Path, encoding: str) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_a_full_disk_is_a_clear_stop(folder: Path) -> None:
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_full_disk_is_a_clear_stop(folder: Path, buffered: bool) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "dgiqa", "score", str(folder), "--json"],
+            env=environment | ({} if buffered else {"PYTHONUNBUFFERED": "1"}),
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
             check=False,
         )
     assert done.returncode == 2
-    assert "No space left" in done.stderr
+    assert done.stderr.count("No space left") == 1
     assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
 
 
 def test_models_lists_and_shows(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 from dgiqa.errors import CardError  # noqa: E402
 from dgiqa.models import build_network, find_card  # noqa: E402
 from dgiqa.models.depth_mobile.mobilenet import MobileNetV2, load_imagenet  # noqa: E402
-from dgiqa.models.dgiqa_mobile import efficientnet  # noqa: E402
+from dgiqa.models.dgiqa_mobile import efficientnet, pixels  # noqa: E402
 from dgiqa.models.dgiqa_mobile.efficientnet import EfficientNetLite0  # noqa: E402
 from dgiqa.models.dgiqa_mobile.network import DGIQAMobile  # noqa: E402
 from formula import filled  # noqa: E402
@@ -167,3 +167,41 @@ def test_what_is_left_out_leaves_the_rest_its_start() -> None:
         torch.manual_seed(3)
         changed = DGIQAMobile(**settings).state_dict()
         assert all(torch.equal(whole[name], value) for name, value in changed.items()), settings
+
+
+def test_shares_of_pixels_are_soft_histograms() -> None:
+    """Each plane's add up to 1; those of luma and of differences are numpy's own, cell by cell."""
+    rng = np.random.default_rng(0)
+    picture = np.clip(rng.normal(rng.uniform(0, 255, (1, 96, 64, 1)), 30, (1, 96, 64, 3)), 0, 255).astype(np.uint8)
+    shares = pixels.PixelShares()(torch.from_numpy(picture))[0].numpy()
+    assert shares.shape == (pixels.COUNT, 3, 2)
+    lengths = [16, 12, 8, 8, 8, 9, 9, 9, 7, 7, *[9] * 6]
+    assert sum(lengths) == pixels.COUNT
+    for part in np.split(shares, np.cumsum(lengths)[:-1]):
+        np.testing.assert_allclose(part.sum(0), 1, atol=1e-4)
+        assert part.min() > -1e-4
+    luma = picture[0].astype(np.float64) @ [0.299, 0.587, 0.114]
+    places = np.linspace(0, 255, 16)
+    wanted = [np.interp(luma[32:64:2, :32:2], places, row).mean() for row in np.eye(16)]
+    np.testing.assert_allclose(shares[:16, 1, 0], wanted, atol=1e-4)
+    across = np.abs(np.diff(luma, axis=1))[::2, ::2]
+    wanted = [np.interp(across[16:32, :16], pixels.STEPS, row).mean() for row in np.eye(9)]
+    np.testing.assert_allclose(shares[52:61, 1, 0], wanted, atol=1e-4)
+
+
+def test_the_head_minds_the_pixels_as_much_as_it_is_told() -> None:
+    torch.manual_seed(0)
+    color, depth = inputs((96, 128), depth=True)
+    plain, minding = DGIQAMobile().eval(), DGIQAMobile(pixels=4).eval()
+    with torch.no_grad():
+        first = minding.first(color, 4)
+        torch.testing.assert_close(minding(first, depth), minding(color, depth), atol=2e-4, rtol=0)
+        torch.testing.assert_close(minding.statistics(first), minding.statistics(color), atol=5e-4, rtol=2e-3)
+    rows = minding.statistics(torch.cat([color, color.flip(2), 255 - color])).detach()
+    assert rows.shape[1] == plain.statistics(color).shape[1] + pixels.COUNT
+    with torch.no_grad():
+        minding.fit_statistics(rows)
+    np.testing.assert_allclose(minding.head.scale[:-147], rows.std(0)[:-147] + 1e-6, rtol=1e-5)
+    np.testing.assert_allclose(minding.head.scale[-147:], (rows.std(0)[-147:] + 1e-6) / 4, rtol=1e-5)
+    with pytest.raises(ValueError, match="pixels = -1 is a number, 0 or more"):
+        DGIQAMobile(pixels=-1)

@@ -27,15 +27,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dgiqa: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_what_is_left()
         return 141
     except OSError as error:  # a full disk, a place that can't be written
         print(f"dgiqa: {error}", file=sys.stderr)
+        _drop_what_is_left()
         return 2
     except KeyboardInterrupt:
         print("dgiqa: interrupted", file=sys.stderr)
         return 130
     return code
+
+
+def _drop_what_is_left() -> None:
+    """Of standard output, if it can't be written: Python would try again on its way out, and exit with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_anything() -> None:

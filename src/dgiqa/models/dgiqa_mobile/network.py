@@ -22,6 +22,7 @@ from dgiqa.cards import ModelCard
 from dgiqa.errors import CardError
 from dgiqa.models.dgiqa.blocks import DepthCAR, DilatedStack, TransformerCNNBridge
 from dgiqa.models.dgiqa_mobile.efficientnet import CHANNELS, STRIDES, EfficientNetLite0
+from dgiqa.models.dgiqa_mobile.pixels import COUNT, PixelShares
 
 #: The colour trunk's maps that bridges read: strides 4, 8, 16, 32.
 TAPS = (1, 2, 4, 6)
@@ -32,6 +33,8 @@ DEPTH_STRIDES = (4, 8, 16, 32)
 BRIDGES = (16, 24, 32, 56)
 #: Pixels along a side of a cell, the stride of the smallest maps.
 CELL = 32
+#: Keeps the rounding of a share, some 1e-5, from growing in the root.
+_LEAST_SHARE = 1e-3
 #: Keeps the root's gradient finite where a cell is flat.
 _LEAST_VARIANCE = 1e-6
 
@@ -80,6 +83,8 @@ class DGIQAMobile(nn.Module):
         asks: who asks whom: ``depth`` colour, as in the paper; ``color`` depth; ``alone``: colour itself, no depth.
         gated, refined: whether bridges have gates, and attention its second layer, to see what each is worth.
         stack: ``dilated``, as in the paper; ``plain``: the same without dilation; ``none``: a 1×1 convolution.
+        pixels: how much the head minds the shares of the pixels' own values, see :mod:`.pixels`, against one statistic
+            of the trunk; 0 leaves them out.
 
     Raises:
         ValueError: one of these is none of its choices.
@@ -100,14 +105,19 @@ class DGIQAMobile(nn.Module):
         gated: bool = True,
         refined: bool = True,
         stack: Literal["dilated", "plain", "none"] = "dilated",
+        pixels: float = 0.0,
     ) -> None:
         super().__init__()
         if asks not in ("depth", "color", "alone") or stack not in ("dilated", "plain", "none"):
             raise ValueError(f"asks = {asks!r} is depth, color or alone; stack = {stack!r} is dilated, plain or none")
         if not (gated is True or gated is False) or not (refined is True or refined is False):
             raise ValueError(f"gated = {gated!r}, refined = {refined!r}: each is true or false")
+        if isinstance(pixels, bool) or not pixels >= 0:
+            raise ValueError(f"pixels = {pixels!r} is a number, 0 or more")
         width = sum(BRIDGES)
         self.asks = asks
+        self.pixels = float(pixels)
+        self.shares = PixelShares() if pixels else None
         self.color_trunk = EfficientNetLite0()
         self.depth_trunk: DepthTrunk | None = DepthTrunk()
         self.color_bridges = _bridges((_cell_channels(CHANNELS[tap], STRIDES[tap]) for tap in TAPS), gated)
@@ -116,7 +126,7 @@ class DGIQAMobile(nn.Module):
         self.dilated: nn.Module = DilatedStack(2 * width, width, (2, 4) if stack == "dilated" else (1, 1))
         if stack == "none":
             self.dilated = _convolution(2 * width, width, 1, kernel=1)
-        self.head = Head(3 * sum(CHANNELS), 2 * width, hidden)
+        self.head = Head(3 * sum(CHANNELS) + (COUNT if pixels else 0), 2 * width, hidden)
         # What nothing reads is left out, but made first: the same seed gives the rest the same start.
         if asks == "alone":
             self.depth_trunk = self.depth_bridges = None
@@ -124,17 +134,25 @@ class DGIQAMobile(nn.Module):
             self.color_trunk.stages = self.color_trunk.stages[: TAPS[-1] + 1]
 
     def forward(self, color: Tensor, depth: Tensor) -> Tensor:
-        return self.judge(self._cells(color), quarter_depth(depth))
+        cells, shares = self._look(color)
+        gathered = _gather(self.color_bridges, [cells[tap] for tap in TAPS])  # (N, width, H/32, W/32)
+        deep = gathered if self.asks == "alone" else self._deep(quarter_depth(depth))
+        fused = self.depth_car(deep, gathered) if self.asks == "color" else self.depth_car(gathered, deep)
+        stacked = self.dilated(torch.cat([fused, gathered], 1))
+        scores: Tensor = self.head(_statistics(cells, shares), _spread_over(stacked))
+        return scores
 
     def statistics(self, color: Tensor) -> Tensor:
-        """Colour as in ``forward`` to (V, S): mean, deviation and maximum of each stage of the colour trunk."""
-        return torch.cat([cells.over_picture() for cells in self._cells(color)], 1)
+        """Colour as in ``forward`` to (V, S): mean, deviation and maximum of each stage of the colour trunk; and the
+        roots of the shares of the pixels' values.
+        """
+        return _statistics(*self._look(color))
 
     def first(self, color: Tensor, stages: int) -> Tensor:
         """All that the rest needs to know of the first ``stages`` stages of the colour trunk, in 16 bits.
 
         (V, H, W, 3) uint8 to (V, C, H/32, W/32) float16: mean, deviation and maximum in each cell of the stages before
-        the last of them, and the last one's map, the points of a cell side by side in channels.
+        the last of them, and the last one's map, the points of a cell side by side in channels; and the pixels' shares.
         """
         if not 0 < stages <= len(self.color_trunk.stages):
             raise IndexError(f"there are {len(self.color_trunk.stages)} stages")
@@ -144,27 +162,30 @@ class DGIQAMobile(nn.Module):
             cells = Cells.of(x, stride)
             known += [cells.mean, _deviation(cells.mean, cells.square), F.max_pool2d(x, CELL // stride)]
         last = F.pixel_unshuffle(self.color_trunk.stages[stages - 1](x), CELL // STRIDES[stages - 1])
-        return torch.cat([*known, last], 1).half()
+        shares = [] if self.shares is None else [self.shares(color)]
+        return torch.cat([*known, last, *shares], 1).half()
 
     @staticmethod
     def frozen_for(stages: int) -> list[str]:
         """Prefixes of the parameters that ``first`` depends on."""
         return ["color_trunk.stem.", *(f"color_trunk.stages.{i}." for i in range(stages))]
 
-    def _cells(self, color: Tensor) -> list[Cells]:
-        """Of the trunk's eight maps."""
+    def _look(self, color: Tensor) -> tuple[list[Cells], Tensor | None]:
+        """The cells of the trunk's eight maps, and the pixels' shares in them."""
         if color.dtype == torch.uint8:
             maps = self.color_trunk(_scaled(color))
-            return [Cells.of(m, stride) for m, stride in zip(maps, STRIDES, strict=False)]
-        if color.shape[1] not in _FIRST_CHANNELS:
+            cells = [Cells.of(m, stride) for m, stride in zip(maps, STRIDES, strict=False)]
+            return cells, None if self.shares is None else self.shares(color)
+        count = color.shape[1] - (COUNT if self.pixels else 0)
+        if count not in _FIRST_CHANNELS:
             raise ValueError(f"{color.dtype} of shape {tuple(color.shape)} is neither colour nor what first() gives")
-        stages = _FIRST_CHANNELS.index(color.shape[1]) + 1
-        sizes = [*(3 * c for c in CHANNELS[: stages - 1]), _last_channels(stages)]
-        *known, last = torch.split(color.float(), sizes, 1)
+        stages = _FIRST_CHANNELS.index(count) + 1
+        sizes = [*(3 * c for c in CHANNELS[: stages - 1]), _last_channels(stages), color.shape[1] - count]
+        *known, last, shares = torch.split(color.float(), sizes, 1)
         x = F.pixel_shuffle(last, CELL // STRIDES[stages - 1]).contiguous(memory_format=torch.channels_last)
         maps = [x, *self.color_trunk(x, stages)]
         cells = [Cells.of(m, stride) for m, stride in zip(maps, STRIDES[stages - 1 :], strict=False)]
-        return [*map(Cells.known, known, STRIDES), *cells]
+        return [*map(Cells.known, known, STRIDES), *cells], shares if self.pixels else None
 
     def fit_statistics(self, rows: Tensor | None) -> None:
         """Brings the head's statistics to one scale, by those (n, S) of whole pictures; None leaves the scale.
@@ -176,6 +197,8 @@ class DGIQAMobile(nn.Module):
         if rows is not None and len(rows) > 1:
             self.head.mean.copy_(rows.mean(0))
             self.head.scale.copy_(rows.std(0) + 1e-6)
+            if self.pixels:
+                self.head.scale[-COUNT:] /= self.pixels
         self.head.score.weight[:, self.head.hidden.out_features :] = 0
         self.head.spread.weight[:, self.head.hidden.out_features :] = 0
 
@@ -189,15 +212,6 @@ class DGIQAMobile(nn.Module):
             raise ValueError("hidden = 0: the head reads no statistics")
         fused = statistics.new_zeros(len(statistics), self.head.score.in_features - self.head.hidden.out_features)
         scores: Tensor = self.head(statistics, fused)
-        return scores
-
-    def judge(self, color: Sequence[Cells], depth: Tensor) -> Tensor:
-        """As ``forward``, from the cells of the colour trunk's maps and a depth map (N, 1, H/4, W/4) in -1..1."""
-        gathered = _gather(self.color_bridges, [color[tap] for tap in TAPS])  # (N, width, H/32, W/32)
-        deep = gathered if self.asks == "alone" else self._deep(depth)
-        fused = self.depth_car(deep, gathered) if self.asks == "color" else self.depth_car(gathered, deep)
-        stacked = self.dilated(torch.cat([fused, gathered], 1))
-        scores: Tensor = self.head(torch.cat([cells.over_picture() for cells in color], 1), _spread_over(stacked))
         return scores
 
     def _deep(self, depth: Tensor) -> Tensor:
@@ -241,6 +255,14 @@ class Cells:
         """(N, 3 C): mean, deviation and maximum over the whole picture."""
         mean, square = self.mean.mean((2, 3)), self.square.mean((2, 3))
         return torch.cat([mean, _deviation(mean, square), self.highest], 1)
+
+
+def _statistics(cells: Sequence[Cells], shares: Tensor | None) -> Tensor:
+    """(N, S): of each map over the whole picture, and the roots of the shares: the small ones count, too."""
+    rows = [each.over_picture() for each in cells]
+    if shares is not None:
+        rows.append((F.relu(shares.mean((2, 3))) + _LEAST_SHARE).sqrt())
+    return torch.cat(rows, 1)
 
 
 class Head(nn.Module):
