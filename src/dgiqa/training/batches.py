@@ -20,14 +20,12 @@ from dgiqa.imaging.resize import resize
 from dgiqa.stream import in_order
 from dgiqa.training.ladders import LadderMaker, Rung
 from dgiqa.training.pictures import Pictures, Seen
-from dgiqa.training.recipe import Plan
+from dgiqa.training.recipe import CELL, Plan
 from dgiqa.training.sets import Rated
 from dgiqa.types import Float32, UInt8
 
 Int = npt.NDArray[np.intp]
 
-#: Pixels along a side of the cells on which networks say what their first stages make of a picture.
-CELL = 32
 #: What stands for depth where it is constant: the middle.
 CONSTANT_DEPTH = 128
 

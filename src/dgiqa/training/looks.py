@@ -42,7 +42,7 @@ def look_first(network: nn.Module, plan: Plan, device: torch.device) -> Look | N
             network.first(shown.to(device), stages)  # type: ignore[operator]
     except IndexError as error:
         raise UsageError(f"model.kept = {stages}: the network has fewer stages") from error
-    return _look(_First(network, stages), f"{stages}-{key_of(network, stages)}", shown, device, np.float16)
+    return _look(_Method(network, "first", stages), f"{stages}-{key_of(network, stages)}", shown, device, np.float16)
 
 
 def frozen_for(network: nn.Module, plan: Plan) -> list[str]:
@@ -58,7 +58,7 @@ def look_statistics(network: nn.Module, plan: Plan, first: Look | None, device: 
         with torch.no_grad():
             shown = network.first(shown.to(device), plan.model.kept)  # type: ignore[operator]
     key = key_of(network) + (f"-{first.key}" if first else "")
-    return _look(_Statistics(network), key, shown, device)
+    return _look(_Method(network, "statistics"), key, shown, device)
 
 
 def key_of(network: nn.Module, stages: int = 0) -> str:
@@ -111,25 +111,13 @@ def _blank(recipe: Recipe) -> Tensor:
     return torch.zeros(1, side, side + recipe.multiple, 3, dtype=torch.uint8)
 
 
-class _Statistics(nn.Module):
-    """A network's statistics as its output."""
+class _Method(nn.Module):
+    """A method of a network, of colour and ``settings``, as a module of its own."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, name: str, *settings: int) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.name, self.settings = network, name, settings
 
     def forward(self, color: Tensor) -> Tensor:
-        found: Tensor = self.network.statistics(color)  # type: ignore[operator]
-        return found
-
-
-class _First(nn.Module):
-    """What a network's first stages say as its output."""
-
-    def __init__(self, network: nn.Module, stages: int) -> None:
-        super().__init__()
-        self.network, self.stages = network, stages
-
-    def forward(self, color: Tensor) -> Tensor:
-        found: Tensor = self.network.first(color, self.stages)  # type: ignore[operator]
+        found: Tensor = getattr(self.network, self.name)(color, *self.settings)
         return found

@@ -21,6 +21,8 @@ from dgiqa.cards import Licence, Recipe, from_table
 from dgiqa.distortions import GROUPS, KINDS, SEVERITIES, kinds_of
 from dgiqa.errors import CardError, UsageError
 
+#: Pixels along a side of the cells on which networks say what their first stages make of a picture.
+CELL = 32
 #: Keys that change how fast a run goes, not what comes out: a stopped run may go on with others.
 _FREE = ("train.workers", "train.checkpoint", "train.log")
 
@@ -370,9 +372,9 @@ class Plan:
             return
         if self.ladders.pairs and not self.ladders.pool:
             raise ValueError("model.kept goes with ladders that come again: set ladders.pool")
-        if self.crop % 32 or self.train.flip or self.model.recipe.views != "whole":
+        if self.crop % CELL or self.train.flip or self.model.recipe.views != "whole":
             raise ValueError(
-                "model.kept goes with views = 'whole', train.flip = false, and crops by cells of 32 pixels"
+                f"model.kept goes with views = 'whole', train.flip = false, and crops by cells of {CELL} pixels"
             )
 
     def place(self, file: str) -> Path:

@@ -22,7 +22,7 @@ from dgiqa.cards import ModelCard
 from dgiqa.errors import CardError
 from dgiqa.models.dgiqa.blocks import DepthCAR, DilatedStack, TransformerCNNBridge
 from dgiqa.models.dgiqa_mobile.efficientnet import CHANNELS, STRIDES, EfficientNetLite0
-from dgiqa.models.dgiqa_mobile.pixels import COUNT, PixelShares
+from dgiqa.models.dgiqa_mobile.pixels import CELL, COUNT, PixelShares
 
 #: The colour trunk's maps that bridges read: strides 4, 8, 16, 32.
 TAPS = (1, 2, 4, 6)
@@ -31,8 +31,6 @@ DEPTH_STAGES = (16, 24, 48, 96)
 DEPTH_STRIDES = (4, 8, 16, 32)
 #: Channels of the four bridges.
 BRIDGES = (16, 24, 32, 56)
-#: Pixels along a side of a cell, the stride of the smallest maps.
-CELL = 32
 #: Keeps the rounding of a share, some 1e-5, from growing in the root.
 _LEAST_SHARE = 1e-3
 #: Keeps the root's gradient finite where a cell is flat.
@@ -110,7 +108,7 @@ class DGIQAMobile(nn.Module):
         super().__init__()
         if asks not in ("depth", "color", "alone") or stack not in ("dilated", "plain", "none"):
             raise ValueError(f"asks = {asks!r} is depth, color or alone; stack = {stack!r} is dilated, plain or none")
-        if not (gated is True or gated is False) or not (refined is True or refined is False):
+        if not isinstance(gated, bool) or not isinstance(refined, bool):
             raise ValueError(f"gated = {gated!r}, refined = {refined!r}: each is true or false")
         if isinstance(pixels, bool) or not pixels >= 0:
             raise ValueError(f"pixels = {pixels!r} is a number, 0 or more")

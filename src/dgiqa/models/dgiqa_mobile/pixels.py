@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Pixels along a side of a cell.
+#: Pixels along a side of a cell, the stride of the trunk's smallest maps.
 CELL = 32
 #: Values between which differences of neighbours are shared out, of 0..255: fine where noise and blur live.
 STEPS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
