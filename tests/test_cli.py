@@ -15,6 +15,7 @@ import PIL.Image
 import pytest
 
 import dgiqa
+from dgiqa import cli
 from dgiqa.cli import main, make_parser
 from dgiqa.models import find_card
 from dgiqa.types import ROW_FIELDS
@@ -333,3 +334,20 @@ def test_a_closed_pipe_is_no_crash(folder: Path) -> None:
     done = subprocess.run(command, shell=True, capture_output=True, text=True, env=os.environ, check=False)
     assert len(done.stdout.splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+def test_help_shows_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its first line as it stands, whatever signs are in it; and each verb has help of its own."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    modules = cli._verbs()
+    assert len(modules) > 5
+    for module in modules:
+        verb = module.__name__.rpartition(".")[2]
+        assert f"{verb} {(module.__doc__ or '').strip().splitlines()[0].rstrip('.')}" in shown
+        with pytest.raises(SystemExit) as stopped:
+            main([verb, "--help"])
+        assert stopped.value.code == 0
+        assert f"dgiqa {verb}" in capsys.readouterr().out

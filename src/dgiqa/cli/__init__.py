@@ -65,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
         description = (module.__doc__ or "").strip()
         verb = verbs.add_parser(
             module.__name__.rpartition(".")[2],
-            help=description.splitlines()[0].rstrip("."),
+            help=description.splitlines()[0].rstrip(".").replace("%", "%%"),  # argparse fills in what follows a %
             description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,

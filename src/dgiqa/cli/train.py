@@ -37,7 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="another value than the recipe's, such as train.epochs=3; may be given again",
     )
     parser.add_argument(
-        "--cache", type=Path, metavar="DIR", help="folder for depth maps, to share by runs (default: OUT/cache)"
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="folder for what is computed once of a picture, to share by runs (default: OUT/cache)",
     )
     parser.add_argument(
         "--keep-pictures",
