@@ -17,7 +17,7 @@ from dgiqa.models import build_network, find_card  # noqa: E402
 from dgiqa.models.depth_mobile.mobilenet import MobileNetV2, load_imagenet  # noqa: E402
 from dgiqa.models.dgiqa_mobile import efficientnet, pixels  # noqa: E402
 from dgiqa.models.dgiqa_mobile.efficientnet import EfficientNetLite0  # noqa: E402
-from dgiqa.models.dgiqa_mobile.network import DGIQAMobile  # noqa: E402
+from dgiqa.models.dgiqa_mobile.network import DGIQAMobile, Head  # noqa: E402
 from formula import filled  # noqa: E402
 
 CARDS = ("dgiqa_mobile.biq2021", "depth_mobile.rendered")
@@ -140,6 +140,32 @@ def test_mobile_goes_on_from_what_its_first_stages_say(stages: int) -> None:
     )
 
 
+def test_members_read_their_own_part_and_their_mean_is_the_score() -> None:
+    torch.manual_seed(0)
+    head = Head(12, 6, 8, members=4)
+    statistics, fused = torch.randn(5, 12), torch.randn(5, 6)
+    for layer in head.dropout:
+        layer.p = 0.0
+    each = head.train()(statistics, fused)
+    mean = head.eval()(statistics, fused)
+    assert each.shape == (5, 8)
+    torch.testing.assert_close(mean, torch.stack([each[:, 0::2].mean(1), each[:, 1::2].mean(1)], 1))
+    with torch.no_grad():  # the third member's hidden units
+        head.hidden.weight[4:6] += 1.0
+        head.hidden.bias[4:6] += torch.tensor([0.5, -1.0])
+    changed = (head.train()(statistics, fused) != each).any(0)
+    assert changed.tolist() == [False] * 4 + [True] * 2 + [False] * 2
+
+
+def test_one_member_is_the_plain_head() -> None:
+    torch.manual_seed(0)
+    head = Head(12, 6, 8).eval()
+    statistics, fused = torch.randn(5, 12), torch.randn(5, 6)
+    hidden = torch.nn.functional.gelu(head.hidden(head.norm((statistics - head.mean) / head.scale)))
+    score = head.score(torch.cat([hidden, fused], 1)).sigmoid()
+    torch.testing.assert_close(head(statistics, fused)[:, :1], score)
+
+
 @pytest.mark.parametrize("settings", [{"hidden": 0}, {"asks": "alone"}, {"asks": "color", "stack": "plain"}])
 def test_every_part_of_a_changed_network_is_used(settings: dict[str, object]) -> None:
     """What is left gets a gradient, so an exported file holds it all; and it is another network."""
@@ -155,7 +181,14 @@ def test_every_part_of_a_changed_network_is_used(settings: dict[str, object]) ->
 
 def test_settings_that_the_network_does_not_have() -> None:
     card = find_card("dgiqa_mobile.biq2021")
-    for settings in ({"asks": "colour"}, {"stack": True}, {"gated": "False"}, {"nonsense": 1}):
+    for settings in (
+        {"asks": "colour"},
+        {"stack": True},
+        {"gated": "False"},
+        {"nonsense": 1},
+        {"members": 3},
+        {"members": 0},
+    ):
         with pytest.raises(CardError, match=r"^dgiqa_mobile\.biq2021: settings: "):
             build_network(dataclasses.replace(card, settings=settings))
 

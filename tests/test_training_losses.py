@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,10 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from dgiqa.training import losses  # noqa: E402
+from dgiqa.training.batches import Batch  # noqa: E402
+from dgiqa.training.objective import objective  # noqa: E402
+from dgiqa.training.optimiser import Scales  # noqa: E402
+from training_case import plan_of  # noqa: E402
 
 
 def columns(n: int = 9, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -147,3 +152,18 @@ def test_gradients_stay_finite_at_the_edges(name: str, found: list[float], wante
     x = torch.tensor(found, requires_grad=True)
     PAIRWISE[name](x, torch.tensor(wanted)).backward()
     assert torch.isfinite(x.grad).all()
+
+
+def test_each_member_has_its_own_loss_and_their_mean_is_the_loss(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "loss.rank=0.5")
+    rng = np.random.default_rng(3)
+    mos, none = rng.random(5).astype(np.float32), np.full(5, np.nan, np.float32)
+    batch = Batch((), np.zeros(5, np.intp), mos, none, none, np.array([1.0, 2.0], np.float32))
+    each = [torch.tensor(rng.uniform(0.1, 0.9, (batch.size, 2)), dtype=torch.float32) for _ in range(3)]
+    scales = Scales(1)
+    alone = [objective(member, batch, scales, plan) for member in each]
+    total, parts = objective(torch.cat(each, 1), batch, scales, plan)
+    assert total.item() == pytest.approx(np.mean([loss.item() for loss, _ in alone]), rel=1e-5)
+    assert set(parts) == {"mse", "plcc", "rank", "spread", "ladder"}
+    for name, part in parts.items():
+        assert part.item() == pytest.approx(np.mean([found[name].item() for _, found in alone]), rel=1e-5), name

@@ -18,14 +18,22 @@ def objective(scores: Tensor, batch: Batch, scales: Scales, plan: Plan) -> tuple
 
     Args:
         scores: (batch.size, 1 or 2) float32: raw scores of the rated pictures, the pairs' better and worse ones; and
-            their spreads.
+            their spreads. Of a network of several members (batch.size, 2 members): score and spread of each; then
+            each has its own loss, and their mean is the loss.
 
     Raises:
         UsageError: the recipe wants a spread, and the network gives none.
     """
-    weights, n = plan.loss, len(batch.mos)
-    if weights.spread and scores.shape[1] < 2:
+    if plan.loss.spread and scores.shape[1] < 2:
         raise UsageError(f"loss.spread: the network of {plan.model.arch} gives no spread", hint="set loss.spread=0")
+    each = [_member(member, batch, scales, plan) for member in torch.split(scores, 2, 1)]
+    parts = {name: torch.stack([member[name] for member in each]).mean() for name in each[0]}
+    total = sum((getattr(plan.loss, name) * part for name, part in parts.items()), 0.0 * scores.sum())
+    return total, {name: part.detach() for name, part in parts.items()}
+
+
+def _member(scores: Tensor, batch: Batch, scales: Scales, plan: Plan) -> dict[str, Tensor]:
+    weights, n = plan.loss, len(batch.mos)
     parts = _rated(scores[:n], batch, scales, plan)
     if weights.ladder and len(batch.steps):
         better, worse = scores[n:, 0].chunk(2)
@@ -34,8 +42,7 @@ def objective(scores: Tensor, batch: Batch, scales: Scales, plan: Plan) -> tuple
             parts["ladder"] = losses.steps_apart(better, worse, steps, plan.ladders.margin)
         else:
             parts["ladder"] = losses.surely_worse(better, worse, weights.scale)
-    total = sum((getattr(weights, name) * part for name, part in parts.items()), 0.0 * scores.sum())
-    return total, {name: part.detach() for name, part in parts.items()}
+    return parts
 
 
 def _rated(scores: Tensor, batch: Batch, scales: Scales, plan: Plan) -> dict[str, Tensor]:

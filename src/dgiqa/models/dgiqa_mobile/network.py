@@ -78,6 +78,8 @@ class DGIQAMobile(nn.Module):
     Args:
         heads, ratio: of the attention layers: heads, and width of their MLP in widths of the layer.
         hidden: width of the head over the trunk's statistics; 0 for none, then the fused map alone scores.
+        members: how many judges share that width; the score is their mean. They err apart where one as wide as all
+            of them overfits.
         asks: who asks whom: ``depth`` colour, as in the paper; ``color`` depth; ``alone``: colour itself, no depth.
         gated, refined: whether bridges have gates, and attention its second layer, to see what each is worth.
         stack: ``dilated``, as in the paper; ``plain``: the same without dilation; ``none``: a 1×1 convolution.
@@ -91,7 +93,7 @@ class DGIQAMobile(nn.Module):
         color: (V, H, W, 3) uint8 sRGB; depth: (V, H, W) uint8, 255 nearest; H and W multiples of 32. Where the first
         stages of the colour trunk are known already, ``first``'s float16 takes the place of colour.
         Returns (V, 2) float32: the raw score in 0..1, higher is better, and its spread, the expected size of its
-        error in the same unit, above 0.
+        error in the same unit, above 0. In training (V, 2 members): each member's own, side by side.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class DGIQAMobile(nn.Module):
         heads: int = 8,
         ratio: int = 2,
         hidden: int = 512,
+        members: int = 1,
         asks: Literal["depth", "color", "alone"] = "depth",
         gated: bool = True,
         refined: bool = True,
@@ -112,6 +115,8 @@ class DGIQAMobile(nn.Module):
             raise ValueError(f"gated = {gated!r}, refined = {refined!r}: each is true or false")
         if isinstance(pixels, bool) or not pixels >= 0:
             raise ValueError(f"pixels = {pixels!r} is a number, 0 or more")
+        if isinstance(members, bool) or not members >= 1 or hidden % members:
+            raise ValueError(f"members = {members!r} is a whole number, 1 or more, that hidden = {hidden} divides by")
         width = sum(BRIDGES)
         self.asks = asks
         self.pixels = float(pixels)
@@ -124,7 +129,7 @@ class DGIQAMobile(nn.Module):
         self.dilated: nn.Module = DilatedStack(2 * width, width, (2, 4) if stack == "dilated" else (1, 1))
         if stack == "none":
             self.dilated = _convolution(2 * width, width, 1, kernel=1)
-        self.head = Head(3 * sum(CHANNELS) + (COUNT if pixels else 0), 2 * width, hidden)
+        self.head = Head(3 * sum(CHANNELS) + (COUNT if pixels else 0), 2 * width, hidden, members)
         # What nothing reads is left out, but made first: the same seed gives the rest the same start.
         if asks == "alone":
             self.depth_trunk = self.depth_bridges = None
@@ -201,7 +206,7 @@ class DGIQAMobile(nn.Module):
         self.head.spread.weight[:, self.head.hidden.out_features :] = 0
 
     def probe(self, statistics: Tensor) -> Tensor:
-        """(V, 2): score and spread from the statistics alone.
+        """(V, 2): score and spread from the statistics alone; in training (V, 2 members).
 
         Raises:
             ValueError: the head reads none.
@@ -266,13 +271,14 @@ def _statistics(cells: Sequence[Cells], shares: Tensor | None) -> Tensor:
 class Head(nn.Module):
     """Statistics of the colour trunk, brought to one scale, and the fused map's, to score and spread.
 
-    With ``hidden`` 0, from the fused map's alone.
+    With ``hidden`` 0, from the fused map's alone. Each of ``members`` reads its own part of the hidden layer, and all
+    of the fused map's.
 
     Shapes:
-        statistics: (N, S), fused: (N, F) float; returns (N, 2).
+        statistics: (N, S), fused: (N, F) float; returns (N, 2), the members' mean; in training (N, 2 members).
     """
 
-    def __init__(self, statistics: int, fused: int, hidden: int) -> None:
+    def __init__(self, statistics: int, fused: int, hidden: int, members: int = 1) -> None:
         super().__init__()
         self.hidden: nn.Linear | None = None
         if hidden:
@@ -283,18 +289,26 @@ class Head(nn.Module):
             self.norm = nn.LayerNorm(statistics)
             self.hidden = nn.Linear(statistics, hidden)
         self.dropout = nn.ModuleList([nn.Dropout(0.2), nn.Dropout(0.3)])
-        self.score = nn.Linear(hidden + fused, 1)
-        self.spread = nn.Linear(hidden + fused, 1)
+        self.score = nn.Linear(hidden + fused, members)
+        self.spread = nn.Linear(hidden + fused, members)
+        own = torch.eye(members).repeat_interleave(hidden // members, 1)
+        self.register_buffer("reads", torch.cat([own, torch.ones(members, fused)], 1), persistent=False)
+        self.reads: Tensor
 
     def forward(self, statistics: Tensor, fused: Tensor) -> Tensor:
         x = fused
         if self.hidden is not None:
             x = self.norm((statistics - self.mean) / self.scale)
             x = torch.cat([self.dropout[1](F.gelu(self.hidden(self.dropout[0](x)))), fused], 1)
-        raw = self.score(x).sigmoid()
+        raw = self._each(self.score, x).sigmoid()
         # The spread learns from what the score has found and never bends it.
-        spread = 0.005 + 0.5 * self.spread(x.detach()).sigmoid()
-        return torch.cat([raw, spread], 1)
+        spread = 0.005 + 0.5 * self._each(self.spread, x.detach()).sigmoid()
+        if self.training:
+            return torch.stack([raw, spread], 2).flatten(1)
+        return torch.cat([raw.mean(1, keepdim=True), spread.mean(1, keepdim=True)], 1)
+
+    def _each(self, layer: nn.Linear, x: Tensor) -> Tensor:
+        return F.linear(x, layer.weight * self.reads, layer.bias)
 
 
 def _scaled(color: Tensor) -> Tensor:
