@@ -6,7 +6,7 @@ Each run is ``dgiqa train recipes/ablation.toml``, which says where the trunk's 
 ImageNet left it, what stands on it is trained. A run that is there already with the same settings is not made again.
 For each variant: SRCC on the held-out pictures, its mean over seeds and its range; and the difference to the whole
 network with a 95 % interval, of the choice of pictures (paired bootstrap) and of seeds (Student's t) together. The
-pictures that are trained on are the same in all runs, and ten comparisons are not corrected for being ten.
+pictures that are trained on are the same in all runs, and many comparisons are not corrected for being many.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from dgiqa.metrics.resampling import resample
 RECIPE = Path(__file__).parents[1] / "recipes" / "ablation.toml"
 
 #: Settings over the recipe, by variant, named WHOLE, WHAT CHANGES. ``stack`` judges by the fused map alone; ``both``
-#: reads the trunk's statistics beside it, as the embedded default does.
+#: reads the trunk's statistics beside it, as the embedded default does; ``head`` reads these alone, and is first trained
+#: on ratings only, then on spoiled pictures of some kinds as well.
 STACK = ("model.settings.hidden=0", "probe.epochs=0")
+HEAD = ("train.epochs=0", "model.settings.pixels=4.0", "model.settings.members=4")
+LADDERS = (*HEAD, "ladders.pairs=2", "ladders.start=0.0", "loss.ladder=3.0", "probe.ladders=300")
 VARIANTS: dict[str, tuple[str, ...]] = {
     "stack": STACK,
     "stack, colour alone": (*STACK, "model.settings.asks=alone"),
@@ -41,6 +44,10 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "both, colour alone": ("model.settings.asks=alone",),
     "both, constant depth": ("train.depth=constant",),
     "both, another's depth": ("train.depth=shuffled",),
+    "head": HEAD,
+    "head, KADID-10k's kinds": (*LADDERS, "ladders.kinds={kadid = 1.0}"),
+    "head, natural kinds": (*LADDERS, "ladders.kinds={natural = 1.0}"),
+    "head, all kinds": (*LADDERS, "ladders.kinds={all = 1.0}"),
 }
 #: Resamples of an interval.
 RESAMPLES = 2000

@@ -3,7 +3,8 @@
     python benchmarks/biq2021.py --data BIQ2021 [--model default] [--workers 2] [--out result.json]
 
 The controls replace what the network sees of depth, everything else equal: a constant, and the depth of another
-picture (a fixed shuffle). A gain over a constant that the shuffled control keeps is no gain from depth.
+picture (a fixed shuffle); or the one view of the whole picture by the mean over a grid of crops. A gain over a constant
+that the shuffled control keeps is no gain from depth.
 The scene-disjoint row is the set's part test-disjoint: without pictures that have a near duplicate in the train part.
 Intervals are bootstrap 95 %.
 """
@@ -11,6 +12,7 @@ Intervals are bootstrap 95 %.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import resource
 import time
@@ -25,6 +27,9 @@ from dgiqa.metrics.correlation import bootstrap_interval, plcc, srcc
 from dgiqa.models import find_card
 from dgiqa.runtimes import open_runtime
 from dgiqa.types import Score, UInt8
+
+#: Side of the crops of a grid, for a model that looks at the whole picture.
+CROP = 384
 
 
 def main() -> None:
@@ -51,8 +56,8 @@ def main() -> None:
     }
     report["rows"] = rows(raw, split, alone)
     if not args.no_controls:
-        for name, control in controls(args.model, split):
-            report[f"control: {name}"] = rows(scores(control, split, 1), split, alone)
+        for name, control, threads in controls(args.model, split, args.workers):
+            report[f"control: {name}"] = rows(scores(control, split, threads), split, alone)
     text = json.dumps(report, indent=1)
     print(text)
     if args.out:
@@ -86,20 +91,17 @@ def row(raw: np.ndarray, mos: np.ndarray) -> dict[str, object]:
     return found
 
 
-def controls(model: str, split: Split) -> list[tuple[str, dgiqa.Scorer]]:
-    """The same network with a constant depth and with another picture's depth."""
+def controls(model: str, split: Split, workers: int) -> list[tuple[str, dgiqa.Scorer, int]]:
+    """The same network with other depths and with other views; and how many threads each may have."""
     card = find_card(model)
     network = open_runtime(card)
     depth = open_depth(card.recipe.depth)
+    crops = dataclasses.replace(card, recipe=dataclasses.replace(card.recipe, views="grid", crop=CROP))
+    shuffled = _Shuffled(card.recipe.short_side, depth, split)
     return [
-        (
-            "constant depth",
-            dgiqa.Scorer(card, network, lambda pixels: np.full(pixels.shape[:2], 128, np.uint8)),
-        ),
-        (
-            "another picture's depth",
-            dgiqa.Scorer(card, network, _Shuffled(card.recipe.short_side, depth, split)),
-        ),
+        ("constant depth", dgiqa.Scorer(card, network, lambda p: np.full(p.shape[:2], 128, np.uint8)), workers),
+        ("another picture's depth", dgiqa.Scorer(card, network, shuffled), 1),  # it counts the pictures
+        (f"the mean of a grid of crops of {CROP}", dgiqa.Scorer(crops, network, depth), workers),
     ]
 
 
