@@ -25,8 +25,8 @@ from dgiqa.metrics.resampling import resample
 RECIPE = Path(__file__).parents[1] / "recipes" / "ablation.toml"
 
 #: Settings over the recipe, by variant, named WHOLE, WHAT CHANGES. ``stack`` judges by the fused map alone; ``both``
-#: reads the trunk's statistics beside it, as the embedded default does; ``head`` reads these alone, and is first trained
-#: on ratings only, then on spoiled pictures of some kinds as well.
+#: reads the trunk's statistics beside it, as the embedded default does; ``head`` reads these alone, and is trained on
+#: ratings only, or on pictures spoiled by some kinds of faults as well.
 STACK = ("model.settings.hidden=0", "probe.epochs=0")
 HEAD = ("train.epochs=0", "model.settings.pixels=4.0", "model.settings.members=4")
 LADDERS = (*HEAD, "ladders.pairs=2", "ladders.start=0.0", "loss.ladder=3.0", "probe.ladders=300")
