@@ -38,7 +38,7 @@ FLAGS = {
     "models": {"--json"},
     "score": {
         "--batch", "--depth", "--fail-fast", "--json", "--max-megapixels", "--model", "--no-recursive", "--out",
-        "--recursive", "--runtime", "--sort", "--workers",
+        "--recursive", "--resume", "--runtime", "--shard-rows", "--shards", "--sort", "--workers",
     },
     "train": {"--cache", "--data", "--keep-pictures", "--out", "--set"},
 }  # fmt: skip

@@ -9,7 +9,7 @@ A score is a function of the pixels and the model card: not of the batch, the or
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,20 +85,24 @@ class Scorer:
 
     def _stream(self, sources: Iterable[Source], workers: int, batch: int) -> Generator[Result]:
         held = (self._hold(source) for source in sources)
-        with closing(in_order(self._score_batch, batched(held, batch), workers)) as batches:
+        with closing(in_order(self.score_batch, batched(held, batch), workers)) as batches:
             for results in batches:
                 yield from results
+
+    def score_batch(self, sources: Sequence[Source | Image | Failure]) -> list[Result]:
+        """A :class:`Score` or :class:`Failure` for each source, in order; their views go to the network together.
+
+        Any number of threads and processes may call it: it is what every executor runs.
+        """
+        seen = [s if isinstance(s, Failure) else self._attempt(self._see, s) for s in sources]
+        raws = iter(_run_together(self._network, [item.views for item in seen if isinstance(item, _Seen)]))
+        return [self._judge(item, next(raws)) if isinstance(item, _Seen) else item for item in seen]
 
     def _hold(self, source: Source) -> Source | Image | Failure:
         """What can't change any more: pictures in memory are decoded before their owner goes on."""
         if isinstance(source, (str, os.PathLike, bytes, Found)):
             return source
         return self._attempt(self._decode, source)
-
-    def _score_batch(self, sources: list[Source | Image | Failure]) -> list[Result]:
-        seen = [s if isinstance(s, Failure) else self._attempt(self._see, s) for s in sources]
-        raws = iter(_run_together(self._network, [item.views for item in seen if isinstance(item, _Seen)]))
-        return [self._judge(item, next(raws)) if isinstance(item, _Seen) else item for item in seen]
 
     def _attempt(self, step: Callable[[A], B], source: A) -> B | Failure:
         """``step`` of a source; a picture's fault becomes its row."""

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from dgiqa.cli._output import RowFile, watch
+from dgiqa.cli._output import watch
 from dgiqa.distortions import distort
 from dgiqa.errors import UsageError
+from dgiqa.results.rows import RowFile
 from dgiqa.scenes import Scene, demo_scenes
 from dgiqa.scorer import Scorer, load
 from dgiqa.types import Score, UInt8

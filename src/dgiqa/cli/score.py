@@ -2,8 +2,10 @@
 
 PATH is a picture, a folder, a pattern such as 'holiday/**/*.jpg', or - for a list on standard input (one path a
 line, or separated by NUL). A picture that is named twice is scored once. Without --out or --json a table is printed
-when all are scored. low and high are the ends of the model's 90 % interval, where its card has one: of pictures like
-those it was calibrated on, 90 in 100 have the mean opinion of people inside (docs/calibration.md).
+when all are scored. --out FOLDER/ is a run that may be stopped at any moment: with --resume the same command goes on,
+and later scores what is new or has changed (docs/long-runs.md). low and high are the ends of the model's 90 % interval,
+where its card has one: of pictures like those it was calibrated on, 90 in 100 have the mean opinion of people inside
+(docs/calibration.md).
 
 Exit code 0: all scored; 1: some failed, each with its reason in its row; 2: misused, or the run could not go on.
 """
@@ -15,11 +17,15 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from dgiqa.cli._output import RowFile, print_json, print_table, watch
+from dgiqa.cli._output import print_json, print_table, watch
 from dgiqa.errors import UsageError
+from dgiqa.executors.local import score_into
 from dgiqa.imaging.find import find
+from dgiqa.results.rows import RowFile
+from dgiqa.results.run import KINDS, ROWS, Run
 from dgiqa.scorer import MAX_MEGAPIXELS, load
 from dgiqa.types import Failure, Result
 
@@ -28,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="picture, folder, pattern, or - for a list")
     parser.add_argument("--model", default="default", metavar="NAME", help="a card's name (dgiqa models) or file")
     parser.add_argument("--depth", metavar="NAME", help="another depth card than the model's own")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write rows to FILE.csv, .jsonl or .parquet")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write rows to FILE.csv, .jsonl or .parquet, or to FOLDER/"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out FOLDER/")
+    parser.add_argument("--shards", choices=KINDS, default=KINDS[0], help="kind of files in a new FOLDER/ (parquet)")
+    parser.add_argument("--shard-rows", type=int, default=ROWS, metavar="N", help=f"rows of a file there ({ROWS})")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line, as they come")
     parser.add_argument(
         "--sort",
@@ -56,35 +67,70 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.batch < 1 or args.workers < 1 or not args.max_megapixels > 0:
-        raise UsageError("--batch, --workers and --max-megapixels must be positive")
+    if min(args.batch, args.workers, args.shard_rows) < 1 or not args.max_megapixels > 0:
+        raise UsageError("--batch, --workers, --shard-rows and --max-megapixels must be positive")
+    in_shards = args.out is not None and _is_folder(args.out)
+    if args.resume and not in_shards:
+        raise UsageError("--resume goes on with a run in a folder", hint="give --out FOLDER/")
     scorer = load(args.model, args.runtime, depth=args.depth, max_megapixels=args.max_megapixels)
     sources = list(find(_listed(args.paths), recursive=args.recursive))
     if not sources:
         raise UsageError(f"no pictures in {', '.join(args.paths)}", hint="PDFs, videos and hidden files are left out")
-    results = _until_failure(scorer.score_all(sources, workers=args.workers, batch=args.batch), args.fail_fast)
-    count, failed, kept = 0, 0, []
     with ExitStack() as stack:
-        writer = stack.enter_context(RowFile(args.out)) if args.out else None
-        for result in watch(results, len(sources)):
-            count, failed = count + 1, failed + (not result.ok)
-            if writer:
-                writer.write(result.as_row())
-            if args.json:
-                print_json(result.as_row())
-            elif not writer:
-                kept.append(result)
-            for note in result.notes:
-                print(f"dgiqa: {result.path}: {note}", file=sys.stderr)
+        there = _Rows()
+        if in_shards:
+            folder = Run(args.out, scorer.model, kind=args.shards, resume=args.resume, rows=args.shard_rows)
+            shards, sources = stack.enter_context(folder), list(folder.pending(sources))
+            there = _Rows(folder.kept, folder.kept_failed)
+            results = score_into(shards, scorer, sources, workers=args.workers, batch=args.batch)
+            writer = None
+        else:
+            writer = stack.enter_context(RowFile(args.out)) if args.out else None
+            results = scorer.score_all(sources, workers=args.workers, batch=args.batch)
+        new, kept = _follow(_until_failure(results, args.fail_fast), len(sources), writer, args)
         if writer:
-            writer.whole = count == len(sources)
-    if args.out and count == len(sources):
-        print(f"{args.out}: {count} row{'s' * (count != 1)}, {count - failed} scored, {failed} failed", file=sys.stderr)
+            writer.whole = new.count == len(sources)
+    whole = new.count == len(sources)
+    if args.out and (whole or in_shards):
+        earlier = f"; {there.count} were there already, {there.failed} of them failed" if there.count else ""
+        print(f"{args.out}: {new.count} row{'s' * (new.count != 1)}, {new}{earlier}", file=sys.stderr)
     elif not args.out and not args.json:
         print_table(kept, args.sort)
-    if count < len(sources):
-        print(f"dgiqa: stopped at the first failure, {len(sources) - count} sources left", file=sys.stderr)
-    return 1 if failed else 0
+    if not whole:
+        print(f"dgiqa: stopped at the first failure, {len(sources) - new.count} sources left", file=sys.stderr)
+    return 1 if new.failed or there.failed else 0
+
+
+@dataclass
+class _Rows:
+    count: int = 0
+    failed: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.count - self.failed} scored, {self.failed} failed"
+
+
+def _follow(
+    results: Iterable[Result], total: int, writer: RowFile | None, args: argparse.Namespace
+) -> tuple[_Rows, list[Result]]:
+    """Writes and prints results as they come; counts them, and keeps those of a table."""
+    rows, kept = _Rows(), []
+    for result in watch(results, total):
+        rows.count, rows.failed = rows.count + 1, rows.failed + (not result.ok)
+        if writer:
+            writer.write(result.as_row())
+        if args.json:
+            print_json(result.as_row())
+        elif not args.out:
+            kept.append(result)
+        for note in result.notes:
+            print(f"dgiqa: {result.path}: {note}", file=sys.stderr)
+    return rows, kept
+
+
+def _is_folder(out: Path) -> bool:
+    """Whether ``--out`` is a run's folder: a name without ending, or a folder that is there."""
+    return out.suffix.lower() not in (".csv", ".jsonl", ".parquet") and (not out.suffix or out.is_dir())
 
 
 def _listed(paths: Iterable[str]) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""Where rows go: single files (:mod:`.rows`), and folders of long runs (:mod:`.run`)."""

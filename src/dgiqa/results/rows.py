@@ -1,0 +1,179 @@
+"""Files of rows: CSV, JSON lines or Parquet, by the file's ending."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from dgiqa.errors import RuntimeMissing, UsageError
+from dgiqa.types import ROW_FIELDS
+
+#: Rows a Parquet row group.
+PARQUET_ROWS = 4096
+#: Columns and what they hold, as Arrow calls it.
+COLUMNS: Mapping[str, str] = dict(
+    zip(ROW_FIELDS, ["string"] * 2 + ["double"] * 4 + ["string"] + ["int32"] * 2 + ["string"], strict=True)
+)
+_PARSERS: Mapping[str, Callable[[str], Any]] = {"string": str, "double": float, "int32": int, "int64": int}
+
+
+class Writer(Protocol):
+    """Takes rows one by one."""
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Appends a row with the writer's columns."""
+        ...
+
+    def close(self) -> None:
+        """Writes what is still held, and closes the file."""
+        ...
+
+
+def open_writer(
+    path: Path, kind: str, columns: Mapping[str, str] = COLUMNS, about: Mapping[str, str] | None = None
+) -> Writer:
+    """A writer of ``kind`` csv, jsonl or parquet to ``path``.
+
+    Args:
+        columns: what each holds: ``string``, ``double``, ``int32`` or ``int64``.
+        about: facts of the whole file; Parquet keeps them in its metadata, the others have no place for them.
+
+    Raises:
+        RuntimeMissing: Parquet without its extra.
+        OSError: the file can't be made.
+    """
+    if kind == "parquet":
+        return _ParquetWriter(path, columns, about or {})
+    return _CsvWriter(path, columns) if kind == "csv" else _JsonLinesWriter(path)
+
+
+def read_rows(path: Path, kind: str, columns: Mapping[str, str] = COLUMNS) -> Iterator[dict[str, Any]]:
+    """The rows of a file that :func:`open_writer` made, in order, as they were written.
+
+    Raises:
+        RuntimeMissing: Parquet without its extra.
+        OSError, ValueError: the file can't be read, or is none of ``kind``.
+    """
+    if kind == "parquet":
+        _, pq = _arrow()
+        with pq.ParquetFile(path) as file:
+            for group in file.iter_batches():
+                yield from group.to_pylist()
+        return
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="" if kind == "csv" else None) as stream:
+        if kind == "jsonl":
+            yield from map(json.loads, stream)
+            return
+        for row in csv.DictReader(stream):
+            yield {name: _PARSERS[columns[name]](text) if text else None for name, text in row.items()}
+
+
+class RowFile:
+    """``--out``: rows by the file's ending. They go to FILE.part, which becomes FILE when the run is whole.
+
+    Raises:
+        UsageError: another ending, or a place that can't be written; known before any picture is scored.
+        RuntimeMissing: Parquet without its extra.
+    """
+
+    def __init__(self, out: Path) -> None:
+        kind = out.suffix.lower().removeprefix(".")
+        if kind not in ("csv", "jsonl", "parquet"):
+            raise UsageError(f"--out {out}: the ending says the format", hint="one of .csv, .jsonl, .parquet")
+        if out.is_dir():
+            raise UsageError(f"--out {out}: is a folder", hint="name a file")
+        self.out, self.whole = out, True
+        self._part = out.with_name(out.name + ".part")
+        try:
+            self._writer = open_writer(self._part, kind)
+        except OSError as error:
+            raise UsageError(f"--out {out}: can't be written ({error.strerror})") from error
+
+    def __enter__(self) -> RowFile:
+        return self
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Appends a row with the fields of ROW_FIELDS."""
+        self._writer.write(row)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self._writer.close()
+        except OSError:
+            if kind is None:
+                raise
+        if kind is None and self.whole:
+            os.replace(self._part, self.out)
+        else:
+            print(f"dgiqa: stopped; the rows so far are in {self._part}", file=sys.stderr)
+
+
+class _JsonLinesWriter:
+    def __init__(self, path: Path) -> None:
+        self._stream: IO[str] = path.open("w", encoding="utf-8", errors="surrogateescape", newline="\n")
+
+    def write(self, row: dict[str, Any]) -> None:
+        self._stream.write(json.dumps(row, ensure_ascii=True) + "\n")
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _CsvWriter:
+    def __init__(self, path: Path, columns: Mapping[str, str]) -> None:
+        self._stream = path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+        # RFC 4180's line ends; with "\n" alone the writer would not quote a name that has a "\r" in it.
+        self._csv = csv.DictWriter(self._stream, list(columns), lineterminator="\r\n")
+        self._csv.writeheader()
+
+    def write(self, row: dict[str, Any]) -> None:
+        self._csv.writerow(row)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _ParquetWriter:
+    def __init__(self, path: Path, columns: Mapping[str, str], about: Mapping[str, str]) -> None:
+        pa, pq = _arrow()
+        fields = [(name, pa.type_for_alias(kind)) for name, kind in columns.items()]
+        schema = pa.schema(fields, metadata=dict(about))
+        self._schema, self._table = schema, pa.Table
+        self._file = pq.ParquetWriter(path, schema)
+        self._rows: list[dict[str, Any]] = []
+
+    def write(self, row: dict[str, Any]) -> None:
+        # Names that are no UTF-8 can't stand in Parquet: they are escaped rather than lost.
+        self._rows.append({k: printable(v) if isinstance(v, str) else v for k, v in row.items()})
+        if len(self._rows) >= PARQUET_ROWS:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._file.close()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._file.write_table(self._table.from_pylist(self._rows, self._schema))
+            self._rows = []
+
+
+def printable(text: str) -> str:
+    """``text`` with what is no UTF-8 escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _arrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise RuntimeMissing(
+            "Parquet needs pyarrow, which is not installed", hint="pip install 'dgiqa[parquet]'"
+        ) from error
+    return pa, pq

@@ -1,0 +1,318 @@
+"""A long run's folder: rows in shards, and a manifest that says which of them count.
+
+    RUN/
+    ├── _manifest.json        what scored, and the shards that count
+    ├── rows-000000.parquet   some thousand rows each, with what identifies the picture: size, modified, sha256
+    └── rows-000001.parquet
+
+A shard is written under a hidden name, brought to the disk and renamed; then the manifest that names it, likewise. So
+wherever a run is killed, the manifest names whole shards only, and in them each picture once; a shard that it doesn't
+name is nobody's and is removed when the run goes on. A picture that has changed since is scored again: the same
+manifest that brings its new row in takes the shard with the old one out and a copy without it in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from dgiqa.errors import UsageError
+from dgiqa.imaging.find import Found
+from dgiqa.results.rows import COLUMNS, open_writer, printable, read_rows
+
+#: Columns of a shard: a row's, and the picture's stamp.
+SHARD_COLUMNS = {**COLUMNS, "size": "int64", "modified": "int64", "sha256": "string"}
+#: Kinds of shards.
+KINDS = ("parquet", "jsonl", "csv")
+#: Rows a shard holds at most, and seconds after which a shard is closed although it holds fewer.
+ROWS, SECONDS = 1000, 60.0
+
+_MANIFEST = "_manifest.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What identifies a file's content: its size, its time of change in nanoseconds, its SHA-256."""
+
+    size: int
+    modified: int
+    sha256: str
+
+
+def stamp(path: str) -> Stamp | None:
+    """The stamp of a file; None if it can't be read."""
+    try:
+        with open(path, "rb") as stream:
+            status = os.fstat(stream.fileno())
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return None
+    return Stamp(status.st_size, status.st_mtime_ns, digest)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard that counts: its file, its rows, how many of them failed."""
+
+    file: str
+    rows: int
+    failed: int
+
+
+class _Known(NamedTuple):
+    """Where a picture's row stands, and what it was made of; no digest if that could not be read."""
+
+    shard: str
+    size: int | None
+    modified: int | None
+    sha256: bytes | None
+    failed: bool
+
+
+class Run:
+    """A run's folder, opened to go on with it. One process at a time.
+
+    Args:
+        model: label of what scores; a run has one.
+        kind: of its shards, one of KINDS, if it is new.
+        resume: whether it may hold rows already.
+        rows, seconds: when a shard is closed.
+
+    Attributes:
+        kept, kept_failed: how many of the pictures that :meth:`pending` was shown have their row already, and how
+            many of these rows say why there is no score.
+
+    Raises:
+        UsageError: the folder holds a run and ``resume`` is not set, another model's run, something else, or is in use.
+        RuntimeMissing: Parquet without its extra.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: str,
+        *,
+        kind: str = "parquet",
+        resume: bool = False,
+        rows: int = ROWS,
+        seconds: float = SECONDS,
+    ) -> None:
+        if kind not in KINDS:
+            raise UsageError(f"shards of kind {kind}: there are none", hint=f"one of {', '.join(KINDS)}")
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder}: is a file, and a run wants a folder", hint="name another")
+        self.folder, self.model = folder, model
+        self.kept = self.kept_failed = 0
+        self._limit, self._seconds = rows, seconds
+        self._held: list[dict[str, Any]] = []
+        self._since = time.monotonic()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{folder}: can't be made ({error.strerror})") from error
+        self._lock = FileLock(folder / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except (Timeout, OSError) as error:
+            raise UsageError(
+                f"{folder}: another process writes this run", hint="wait for it, or use another"
+            ) from error
+        try:
+            self._begin(kind, resume)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _begin(self, kind: str, resume: bool) -> None:
+        self._known: dict[str, _Known] = {}
+        self._kind, self._next, self._shards = kind, 0, list[Shard]()
+        about = _read_manifest(self.folder)
+        if about is None:
+            self._start()
+            return
+        if not resume:
+            raise UsageError(f"{self.folder}: holds a run already", hint="add --resume, or use another folder")
+        if about["model"] != self.model:
+            raise UsageError(
+                f"{self.folder}: was scored with {about['model']}, not {self.model}",
+                hint="their scores don't compare: use another folder",
+            )
+        self._kind, self._next = about["kind"], about["next"]
+        self._shards = [Shard(**shard) for shard in about["shards"]]
+        self._remove_strays()
+        for shard in self._shards:
+            self._remember(shard.file)
+
+    def _start(self) -> None:
+        """A manifest without shards, and a trial shard: what can't be written is known before a picture is scored."""
+        strangers = sorted(file.name for file in self.folder.iterdir() if not file.name.startswith("."))
+        if strangers:
+            raise UsageError(f"{self.folder}: holds other files ({strangers[0]})", hint="use an empty folder")
+        try:
+            trial = self.folder / f".rows.{self._kind}"
+            open_writer(trial, self._kind, SHARD_COLUMNS).close()
+            trial.unlink()
+            self._write_manifest()
+        except OSError as error:
+            raise UsageError(f"{self.folder}: can't be written ({error.strerror})") from error
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.flush()
+        except OSError:
+            if kind is None:
+                raise
+        finally:
+            self._lock.release()
+
+    def pending(self, sources: Iterable[Found]) -> Iterator[Found]:
+        """Those of the sources that are new, have changed, or could not be read the last time."""
+        for source in sources:
+            if not self._is_current(source):
+                yield source
+                continue
+            self.kept += 1
+            self.kept_failed += self._known[printable(source.path)].failed
+
+    def add(self, row: dict[str, Any], identity: Stamp | None) -> None:
+        """Appends a row. A full shard is written, and counts from then on.
+
+        Raises:
+            OSError: the disk is full, for instance. What was written counts; this shard's rows don't yet.
+        """
+        stamped = asdict(identity) if identity else {"size": None, "modified": None, "sha256": None}
+        self._held.append(row | stamped)
+        if len(self._held) >= self._limit or time.monotonic() - self._since > self._seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes the rows that are held as a shard, and the manifest that names it.
+
+        Raises:
+            OSError: as of :meth:`add`.
+        """
+        # Let go of first: after an error nobody knows whether they count, and the run that goes on looks.
+        held, self._held, self._since = self._held, [], time.monotonic()
+        if not held:
+            return
+        renewed = {printable(row["path"]) for row in held} & self._known.keys()
+        outdated = {self._known[path].shard for path in renewed}
+        written = [self._write_shard(held)]
+        for file in sorted(outdated):
+            rows = [row for row in self._rows_of(file) if printable(row["path"]) not in renewed]
+            written += [self._write_shard(rows)] if rows else []
+        self._shards = [shard for shard in self._shards if shard.file not in outdated] + written
+        self._write_manifest()
+        for shard in written:
+            self._remember(shard.file)
+        self._remove_strays()
+
+    def _is_current(self, source: Found) -> bool:
+        """Whether the source's row is there and was made of what the file holds now."""
+        known = self._known.get(printable(source.path))
+        if known is None or known.sha256 is None or source.error:
+            return False  # what could not be read may be there now
+        try:
+            status = os.stat(source.path)
+        except OSError:
+            return False
+        if (status.st_size, status.st_mtime_ns) == (known.size, known.modified):
+            return True
+        now = stamp(source.path) if status.st_size == known.size else None
+        return now is not None and bytes.fromhex(now.sha256) == known.sha256
+
+    def _remember(self, file: str) -> None:
+        for row in self._rows_of(file):
+            digest = bytes.fromhex(row["sha256"]) if row["sha256"] else None
+            self._known[printable(row["path"])] = _Known(
+                file, row["size"], row["modified"], digest, row["status"] != "ok"
+            )
+
+    def _rows_of(self, file: str) -> Iterator[dict[str, Any]]:
+        return _read(self.folder, file, self._kind)
+
+    def _write_shard(self, rows: list[dict[str, Any]]) -> Shard:
+        """A new shard, whole on the disk under its name, which no manifest names yet."""
+        file = f"rows-{self._next:06d}.{self._kind}"
+        part = self.folder / f".{file}"
+        writer = open_writer(part, self._kind, SHARD_COLUMNS, {"model": self.model})
+        try:
+            for row in rows:
+                writer.write(row)
+        finally:
+            writer.close()
+        _move(part, self.folder / file)
+        self._next += 1
+        return Shard(file, len(rows), sum(row["status"] != "ok" for row in rows))
+
+    def _write_manifest(self) -> None:
+        about = {"format": _FORMAT, "model": self.model, "kind": self._kind, "next": self._next}
+        shards = [asdict(shard) for shard in self._shards]
+        part = self.folder / f".{_MANIFEST}"
+        part.write_text(json.dumps({**about, "shards": shards}, indent=1) + "\n", encoding="utf-8")
+        _move(part, self.folder / _MANIFEST)
+
+    def _remove_strays(self) -> None:
+        """Shards that the manifest doesn't name: of a run that was killed, or copied without what is outdated."""
+        named = {shard.file for shard in self._shards}
+        for file in self.folder.iterdir():
+            stray = file.name.startswith("rows-") and file.name not in named
+            if stray or file.name.startswith((".rows-", f".{_MANIFEST}")):
+                file.unlink()
+
+
+def read_run(folder: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a run's folder, each picture once, also while the run goes on.
+
+    Raises:
+        UsageError: it is none, or a shard is missing or damaged.
+    """
+    about = _read_manifest(folder)
+    if about is None:
+        raise UsageError(f"{folder}: holds no run", hint=f"there is no {_MANIFEST}")
+    for shard in about["shards"]:
+        yield from _read(folder, shard["file"], about["kind"])
+
+
+def _read(folder: Path, file: str, kind: str) -> Iterator[dict[str, Any]]:
+    try:
+        yield from read_rows(folder / file, kind, SHARD_COLUMNS)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder / file}: can't be read ({error})", hint="its run must be made again") from error
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    file = folder / _MANIFEST
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+        if about["format"] == _FORMAT and about["kind"] in KINDS and isinstance(about["shards"], list):
+            return dict(about)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{file}: can't be read ({error})", hint="use another folder") from error
+    raise UsageError(f"{file}: was written by another version of dgiqa", hint="use another folder")
+
+
+def _move(part: Path, to: Path) -> None:
+    """``part`` becomes ``to`` at once, and stays so when the power fails."""
+    with part.open("rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(part, to)
+    folder = os.open(to.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
