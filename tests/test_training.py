@@ -628,6 +628,21 @@ def test_keys_change_with_the_weights_that_matter(mobile_plan: Plan) -> None:
     assert looks.key_of(network, 4) != keys[0]
 
 
+def test_keys_change_with_settings_that_change_what_is_kept(mobile_plan: Plan, tmp_path: Path) -> None:
+    """Runs with several settings share a cache; those whose first stages say the same share them."""
+
+    def keys(*settings: str) -> tuple[str, str]:
+        plan = plan_of(tmp_path, "model.kept=4", "train.flip=false", *settings)
+        network, device = start.start_network(plan), torch.device("cpu")
+        first = looks.look_first(network, plan, device)
+        return first.key, looks.look_statistics(network, plan, None, device).key
+
+    plain, alone, pixels = keys(), keys("model.settings.asks=alone"), keys("model.settings.pixels=2.0")
+    assert alone == plain
+    assert pixels[0] != plain[0]
+    assert pixels[1] != plain[1]
+
+
 def test_a_run_that_goes_on_keeps_what_its_own_first_stages_say(
     going_on: list[int], root: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -642,5 +657,5 @@ def test_a_run_that_goes_on_keeps_what_its_own_first_stages_say(
     torch.save(state, file)
     again = run_of(plan, tmp_path / "out", root, cache)
     assert again.batches.pictures.first is not None
-    assert again.batches.pictures.first.key == f"1-{looks.key_of(again.network, 1)}"
+    assert again.batches.pictures.first.key.startswith(f"1-{looks.key_of(again.network, 1)}-")
     assert again.batches.pictures.first.key != run.batches.pictures.first.key  # type: ignore[union-attr]

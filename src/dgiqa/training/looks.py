@@ -78,6 +78,8 @@ def key_of(network: nn.Module, stages: int = 0) -> str:
 def _look(part: nn.Module, key: str, shown: Tensor, device: torch.device, kind: type = np.float32) -> Look:
     """``part`` of one picture, as ``kind``; ``shown`` is an example of what it takes: an array of one picture."""
     part.eval()
+    with torch.inference_mode():
+        key += f"-{part(shown.to(device)).shape[1]}"  # settings can change what a network finds, as well as its code
     if device.type != "cpu":
 
         def by_torch(seen: Seen) -> Seen:
