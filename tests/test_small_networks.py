@@ -42,19 +42,21 @@ def test_size_is_what_the_card_says(name: str) -> None:
 
 
 def test_golden_numbers() -> None:
-    score = filled(build_network(find_card("dgiqa_mobile.biq2021")))
+    plain, score = filled(DGIQAMobile()), filled(build_network(find_card("dgiqa_mobile.biq2021")))
     depth = filled(build_network(find_card("depth_mobile.rendered")))
     with torch.no_grad():
-        raw = score(*inputs((128, 160), depth=True))
+        raw, without = (network(*inputs((128, 160), depth=True)) for network in (score, plain))
         near = depth(*inputs((64, 96), depth=False))
     assert raw.shape == (1, 2)
     assert near.shape == (1, 16, 24)
     assert raw[0].tolist() == pytest.approx(GOLDEN_RAW, abs=1e-5)
+    assert without[0].tolist() == pytest.approx(GOLDEN_PLAIN, abs=1e-5)
     assert near.mean().item() == pytest.approx(GOLDEN_NEAR[0], abs=1e-4)
     assert near.std().item() == pytest.approx(GOLDEN_NEAR[1], abs=1e-4)
 
 
-GOLDEN_RAW, GOLDEN_NEAR = (0.140958, 0.2886), (-0.13662, 0.08121)
+#: With pixels and members as the card has them, and without; and the depth network's mean and deviation.
+GOLDEN_RAW, GOLDEN_PLAIN, GOLDEN_NEAR = (0.527985, 0.21965), (0.140958, 0.2886), (-0.13662, 0.08121)
 
 
 def test_every_parameter_gets_a_gradient_and_depth_matters() -> None:
