@@ -171,7 +171,7 @@ def test_killed_at_fifty_moments(tmp_path: Path) -> None:
     rng, folder = random.Random(5), tmp_path / "pictures"
     folder.mkdir()
     pixels = np.random.default_rng(0)
-    for i in range(16):
+    for i in range(40):
         PIL.Image.fromarray(pixels.integers(0, 255, (32, 48, 3), np.uint8)).save(folder / f"{i:02}.png")
     command = [sys.executable, "-m", "dgiqa", "score", str(folder), "--workers", "2", "--shard-rows", "2"]
     environment = os.environ | {"OMP_WAIT_POLICY": "passive"}
@@ -181,10 +181,10 @@ def test_killed_at_fifty_moments(tmp_path: Path) -> None:
 
     begun = time.monotonic()
     first = start(tmp_path / "run0")
-    assert first.communicate()[1].decode().endswith("16 rows, 16 scored, 0 failed\n")
+    assert first.communicate()[1].decode().endswith("40 rows, 40 scored, 0 failed\n")
     seconds = time.monotonic() - begun  # moments follow how fast this machine is, now
     wanted = {row["path"]: row for row in read_run(tmp_path / "run0")}
-    assert len(wanted) == 16
+    assert len(wanted) == 40
     kills, run, caught, before = 0, 1, [], 0
     while kills < 50:
         out = tmp_path / f"run{run}"
@@ -204,7 +204,7 @@ def test_killed_at_fifty_moments(tmp_path: Path) -> None:
             continue
         assert child.returncode == 0
         assert {row["path"]: row for row in read_run(out)} == wanted
-        assert sum(1 for _ in read_run(out)) == 16
+        assert sum(1 for _ in read_run(out)) == 40
         run, before = run + 1, 0
     assert len(set(caught)) > 3  # they were killed at different depths, not all before the first row
 
