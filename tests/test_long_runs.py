@@ -22,7 +22,8 @@ from dgiqa.errors import UsageError
 from dgiqa.executors.local import score_into
 from dgiqa.imaging.find import Found, find
 from dgiqa.models import find_card
-from dgiqa.results.run import KINDS, Run, read_run, stamp
+from dgiqa.results.rows import KINDS
+from dgiqa.results.run import Run, read_run, stamp
 from dgiqa.runtimes.fake import FakeNetwork
 from dgiqa.scorer import Scorer
 

@@ -24,8 +24,8 @@ from dgiqa.cli._output import print_json, print_table, watch
 from dgiqa.errors import UsageError
 from dgiqa.executors.local import score_into
 from dgiqa.imaging.find import find
-from dgiqa.results.rows import RowFile
-from dgiqa.results.run import KINDS, ROWS, Run
+from dgiqa.results.rows import KINDS, RowFile, kind_of
+from dgiqa.results.run import ROWS, Run
 from dgiqa.scorer import MAX_MEGAPIXELS, load
 from dgiqa.types import Failure, Result
 
@@ -77,20 +77,19 @@ def run(args: argparse.Namespace) -> int:
     if not sources:
         raise UsageError(f"no pictures in {', '.join(args.paths)}", hint="PDFs, videos and hidden files are left out")
     with ExitStack() as stack:
-        there = _Rows()
+        there, writer = _Rows(), None
         if in_shards:
-            folder = Run(args.out, scorer.model, kind=args.shards, resume=args.resume, rows=args.shard_rows)
-            shards, sources = stack.enter_context(folder), list(folder.pending(sources))
-            there = _Rows(folder.kept, folder.kept_failed)
+            shards = Run(args.out, scorer.model, kind=args.shards, resume=args.resume, rows=args.shard_rows)
+            sources = list(stack.enter_context(shards).pending(sources))
+            there = _Rows(shards.kept, shards.kept_failed)
             results = score_into(shards, scorer, sources, workers=args.workers, batch=args.batch)
-            writer = None
         else:
             writer = stack.enter_context(RowFile(args.out)) if args.out else None
             results = scorer.score_all(sources, workers=args.workers, batch=args.batch)
         new, kept = _follow(_until_failure(results, args.fail_fast), len(sources), writer, args)
+        whole = new.count == len(sources)
         if writer:
-            writer.whole = new.count == len(sources)
-    whole = new.count == len(sources)
+            writer.whole = whole
     if args.out and (whole or in_shards):
         earlier = f"; {there.count} were there already, {there.failed} of them failed" if there.count else ""
         print(f"{args.out}: {new.count} row{'s' * (new.count != 1)}, {new}{earlier}", file=sys.stderr)
@@ -130,7 +129,7 @@ def _follow(
 
 def _is_folder(out: Path) -> bool:
     """Whether ``--out`` is a run's folder: a name without ending, or a folder that is there."""
-    return out.suffix.lower() not in (".csv", ".jsonl", ".parquet") and (not out.suffix or out.is_dir())
+    return kind_of(out) is None and (not out.suffix or out.is_dir())
 
 
 def _listed(paths: Iterable[str]) -> Iterator[str]:

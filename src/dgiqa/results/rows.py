@@ -13,6 +13,8 @@ from typing import IO, Any, Protocol
 from dgiqa.errors import RuntimeMissing, UsageError
 from dgiqa.types import ROW_FIELDS
 
+#: Kinds of files, and their endings.
+KINDS = ("parquet", "jsonl", "csv")
 #: Rows a Parquet row group.
 PARQUET_ROWS = 4096
 #: Columns and what they hold, as Arrow calls it.
@@ -37,7 +39,7 @@ class Writer(Protocol):
 def open_writer(
     path: Path, kind: str, columns: Mapping[str, str] = COLUMNS, about: Mapping[str, str] | None = None
 ) -> Writer:
-    """A writer of ``kind`` csv, jsonl or parquet to ``path``.
+    """A writer of ``kind``, one of KINDS, to ``path``.
 
     Args:
         columns: what each holds: ``string``, ``double``, ``int32`` or ``int64``.
@@ -73,6 +75,12 @@ def read_rows(path: Path, kind: str, columns: Mapping[str, str] = COLUMNS) -> It
             yield {name: _PARSERS[columns[name]](text) if text else None for name, text in row.items()}
 
 
+def kind_of(path: Path) -> str | None:
+    """One of KINDS by the file's ending; None for another."""
+    kind = path.suffix.lower().removeprefix(".")
+    return kind if kind in KINDS else None
+
+
 class RowFile:
     """``--out``: rows by the file's ending. They go to FILE.part, which becomes FILE when the run is whole.
 
@@ -82,8 +90,8 @@ class RowFile:
     """
 
     def __init__(self, out: Path) -> None:
-        kind = out.suffix.lower().removeprefix(".")
-        if kind not in ("csv", "jsonl", "parquet"):
+        kind = kind_of(out)
+        if kind is None:
             raise UsageError(f"--out {out}: the ending says the format", hint="one of .csv, .jsonl, .parquet")
         if out.is_dir():
             raise UsageError(f"--out {out}: is a folder", hint="name a file")

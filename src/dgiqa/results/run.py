@@ -26,12 +26,10 @@ from filelock import FileLock, Timeout
 
 from dgiqa.errors import UsageError
 from dgiqa.imaging.find import Found
-from dgiqa.results.rows import COLUMNS, open_writer, printable, read_rows
+from dgiqa.results.rows import COLUMNS, KINDS, open_writer, printable, read_rows
 
 #: Columns of a shard: a row's, and the picture's stamp.
 SHARD_COLUMNS = {**COLUMNS, "size": "int64", "modified": "int64", "sha256": "string"}
-#: Kinds of shards.
-KINDS = ("parquet", "jsonl", "csv")
 #: Rows a shard holds at most, and seconds after which a shard is closed although it holds fewer.
 ROWS, SECONDS = 1000, 60.0
 
@@ -122,10 +120,12 @@ class Run:
         self._lock = FileLock(folder / ".lock")
         try:
             self._lock.acquire(timeout=0)
-        except (Timeout, OSError) as error:
+        except Timeout as error:
             raise UsageError(
                 f"{folder}: another process writes this run", hint="wait for it, or use another"
             ) from error
+        except OSError as error:
+            raise UsageError(f"{folder}: can't be written ({error.strerror})") from error
         try:
             self._begin(kind, resume)
         except BaseException:

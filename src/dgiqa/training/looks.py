@@ -35,14 +35,11 @@ def look_first(network: nn.Module, plan: Plan, device: torch.device) -> Look | N
         return None
     if not callable(getattr(network, "first", None)):
         raise UsageError(f"model.kept: the network of {plan.model.arch} offers none", hint="set model.kept=0")
-    shown = _blank(plan.model.recipe)
-    network.eval()  # a picture that is shown to batch norm in training changes it
+    part, key = _Method(network, "first", stages), f"{stages}-{key_of(network, stages)}"
     try:
-        with torch.inference_mode():
-            network.first(shown.to(device), stages)  # type: ignore[operator]
+        return _look(part, key, _blank(plan.model.recipe), device, np.float16)
     except IndexError as error:
         raise UsageError(f"model.kept = {stages}: the network has fewer stages") from error
-    return _look(_Method(network, "first", stages), f"{stages}-{key_of(network, stages)}", shown, device, np.float16)
 
 
 def frozen_for(network: nn.Module, plan: Plan) -> list[str]:
@@ -77,7 +74,7 @@ def key_of(network: nn.Module, stages: int = 0) -> str:
 
 def _look(part: nn.Module, key: str, shown: Tensor, device: torch.device, kind: type = np.float32) -> Look:
     """``part`` of one picture, as ``kind``; ``shown`` is an example of what it takes: an array of one picture."""
-    part.eval()
+    part.eval()  # a picture that is shown to batch norm in training changes it
     with torch.inference_mode():
         key += f"-{part(shown.to(device)).shape[1]}"  # settings can change what a network finds, as well as its code
     if device.type != "cpu":
