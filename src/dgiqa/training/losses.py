@@ -90,7 +90,7 @@ def norm_in_norm(found: Tensor, wanted: Tensor, p: float = 1.0, q: float = 2.0) 
         return _nothing(found)
     distance: Tensor = (x / x.norm(q).clamp(min=TINY) - y / y.norm(q).clamp(min=TINY)).abs().pow(p).sum()
     largest: float = 2.0**p * len(found) ** max(0.0, 1 - p / q)
-    return distance / largest
+    return (distance / largest).clamp(max=1)  # rounding goes over; at the largest value no gradient is lost
 
 
 def spread(found: Tensor, wide: Tensor, wanted: Tensor) -> Tensor:
