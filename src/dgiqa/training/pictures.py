@@ -183,9 +183,14 @@ def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+#: NumPy reads a file's header with Python's own parser, whose depth count threads can mix up (cpython#106905).
+_ONE_HEADER = threading.Lock()
+
+
 def _mapped(file: Path) -> Seen:
     """Mapped, not read: a crop of it reads no more than its rows."""
-    return np.load(file, mmap_mode="r")  # type: ignore[no-any-return]
+    with _ONE_HEADER:
+        return np.load(file, mmap_mode="r")  # type: ignore[no-any-return]
 
 
 def _read_png(file: Path) -> UInt8:
