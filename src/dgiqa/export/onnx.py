@@ -76,7 +76,25 @@ def trace(
             optimize=False,  # folding batch norm away would lose the parameters' names
         )
     assert program is not None
+    _fold(program.model, set(network.state_dict()))
     return _without_traces(program.model_proto)
+
+
+def _fold(model: Any, parameters: set[str]) -> None:
+    """Replaces what depends on no input by its value, in place; ``parameters`` stay as they are.
+
+    The exporter computes a convolution's missing bias and a clip's bounds in the graph. As long as they aren't
+    constants, ONNX Runtime neither merges batch norm and clip into the convolution before them nor keeps its blocked
+    layout from one to the next: the embedded default took 1.7 times as long.
+    """
+    from onnxscript import optimizer
+
+    def should(node: Any) -> bool | None:
+        reads_parameter = any(value is not None and value.name in parameters for value in node.inputs)
+        return False if reads_parameter and node.op_type not in ("Shape", "CastLike") else None
+
+    optimizer.fold_constants(model, should_fold=should)
+    optimizer.remove_unused_nodes(model)
 
 
 def _without_traces(model: Any) -> Any:
@@ -89,10 +107,10 @@ def _without_traces(model: Any) -> Any:
         *graph.initializer,
         *graph.input,
         *graph.output,
-        *graph.value_info,
     ):
         part.doc_string = ""
         del part.metadata_props[:]
+    del graph.value_info[:]  # shapes and types of values that are no longer there
     return model
 
 

@@ -24,6 +24,8 @@ _EDGES = 3
 _CHROMA_STEPS = STEPS[:7]
 #: How many values all of these are.
 COUNT = sum(count for _, count in _COLORS) + 3 * _EDGES * len(STEPS) + 2 * len(_CHROMA_STEPS)
+#: Channels in a multiple of this are pooled ten times faster by ONNX Runtime; ramps that no hat reads fill it up.
+_BLOCK = 8
 #: Luma of sRGB values, as JPEG has it (ITU-R BT.601).
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -79,8 +81,9 @@ class _Shares(nn.Module):
         super().__init__()
         self.side = side
         count = sum(map(len, values))
-        which, starts = torch.zeros(count, len(values), 1, 1), torch.zeros(count)
-        hats, least = torch.zeros(count, count, 1, 1), torch.zeros(count)
+        ramps = -(-count // _BLOCK) * _BLOCK
+        which, starts = torch.zeros(ramps, len(values), 1, 1), torch.zeros(ramps)
+        hats, least = torch.zeros(count, ramps, 1, 1), torch.zeros(count)
         row = 0
         for plane, centres in enumerate(values):
             rows = slice(row, row + len(centres))
