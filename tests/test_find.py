@@ -10,7 +10,7 @@ import pytest
 
 import pictures
 from dgiqa.errors import ImageNotFound, ImageUnreadable
-from dgiqa.imaging.find import Found, find
+from dgiqa.sources import Found, find
 
 PNG = pictures.encode(pictures.scene(3, 2), "PNG")
 

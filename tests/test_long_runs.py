@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import random
@@ -20,12 +21,12 @@ import pytest
 from dgiqa.cli import main
 from dgiqa.errors import UsageError
 from dgiqa.executors.local import score_into
-from dgiqa.imaging.find import Found, find
 from dgiqa.models import find_card
 from dgiqa.results.rows import KINDS
-from dgiqa.results.run import Run, read_run, stamp
+from dgiqa.results.run import Run, read_run
 from dgiqa.runtimes.fake import FakeNetwork
 from dgiqa.scorer import Scorer
+from dgiqa.sources import Found, find
 
 
 def scorer(calls: list[str] | None = None) -> Scorer:
@@ -76,7 +77,7 @@ def test_only_what_is_new_or_has_changed_is_scored(pictures: Path, tmp_path: Pat
     assert calls == [f"{i}.png" for i in range(10)]
     before = rows_of(tmp_path / "run")
     assert [row["status"] for row in before.values()].count("failed") == 1
-    assert before["2.png"]["sha256"] == stamp(str(pictures / "2.png")).sha256
+    assert before["2.png"]["sha256"] == hashlib.sha256((pictures / "2.png").read_bytes()).hexdigest()
 
     write(pictures / "4.png", 255)
     write(pictures / "new.png", 3)
@@ -164,7 +165,7 @@ def _fail_at(step: int, patch: pytest.MonkeyPatch) -> list[OSError]:
 
 
 def _without_time(row: dict) -> dict:
-    return {key: value for key, value in row.items() if key != "modified"}
+    return {key: value for key, value in row.items() if key != "tag"}
 
 
 def test_killed_at_fifty_moments(tmp_path: Path) -> None:
@@ -242,7 +243,7 @@ def test_a_run_is_not_mixed_up(pictures: Path, tmp_path: Path) -> None:
         Run(tmp_path / "other", judge.model, kind="xlsx")
     with pytest.raises(UsageError, match="holds no run"):
         list(read_run(pictures))
-    (folder / "_manifest.json").write_text('{"format": 2}')
+    (folder / "_manifest.json").write_text('{"format": 99}')
     with pytest.raises(UsageError, match="another version"):
         Run(folder, judge.model, resume=True)
     (folder / "_manifest.json").write_text('{"form')

@@ -12,9 +12,9 @@ Assessment", arXiv:2505.24002.
 
 from dgiqa.cards import ModelCard
 from dgiqa.errors import DgiqaError, ImageError, RunError
-from dgiqa.imaging.find import Found, find
 from dgiqa.models import list_models
 from dgiqa.scorer import Scorer, load
+from dgiqa.sources import Found, find
 from dgiqa.types import Failure, Image, Score
 
 __version__ = "0.1.0"

@@ -21,16 +21,16 @@ from dgiqa.cards import ModelCard
 from dgiqa.depth import open_depth
 from dgiqa.errors import ImageError, UsageError, WeightsError
 from dgiqa.imaging import decode
-from dgiqa.imaging.find import Found
 from dgiqa.imaging.views import DepthMap, make_views
 from dgiqa.models import depth_card, find_card
 from dgiqa.runtimes import Runtime, open_runtime
+from dgiqa.sources import Found, Held
 from dgiqa.stream import batched, in_order
 from dgiqa.types import Failure, Image, Result, Score, Views
 from dgiqa.weights.fetch import is_built_in, locate
 from dgiqa.weights.files import fingerprint
 
-Source: TypeAlias = decode.Source | Found
+Source: TypeAlias = decode.Source | Found | Held
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -100,7 +100,7 @@ class Scorer:
 
     def _hold(self, source: Source) -> Source | Image | Failure:
         """What can't change any more: pictures in memory are decoded before their owner goes on."""
-        if isinstance(source, (str, os.PathLike, bytes, Found)):
+        if isinstance(source, (str, os.PathLike, bytes, Found, Held)):
             return source
         return self._attempt(self._decode, source)
 
@@ -121,7 +121,9 @@ class Scorer:
         if isinstance(source, Found):
             if source.error:
                 raise source.error
-            source = source.path
+            source = source.path if source.origin is None else Held(source.path, source.origin.read())
+        if isinstance(source, Held):
+            name, source = source.path, source.data
         background = self.card.recipe.background
         return decode.decode(source, name=name, background=background, max_megapixels=self.max_megapixels)
 
@@ -226,6 +228,6 @@ def _stack(several: list[Views]) -> Views:
 
 def _name(source: Any) -> str:
     """How a row calls a source, decoded or not."""
-    if isinstance(source, Found):
+    if isinstance(source, (Found, Held)):
         return source.path
     return source.name if isinstance(source, Image) else decode.name_of(source)

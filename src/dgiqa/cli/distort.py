@@ -33,8 +33,8 @@ from dgiqa.depth import DepthEstimator, as_metres, open_depth
 from dgiqa.distortions import GROUPS, KINDS, SEVERITIES, distort, family, kinds_of, uses_depth
 from dgiqa.errors import ImageError, UsageError
 from dgiqa.imaging.decode import decode
-from dgiqa.imaging.find import Found, find
 from dgiqa.scorer import MAX_MEGAPIXELS
+from dgiqa.sources import Found, find
 from dgiqa.stream import in_order
 from dgiqa.types import UInt8
 

@@ -23,10 +23,10 @@ from pathlib import Path
 from dgiqa.cli._output import print_json, print_table, watch
 from dgiqa.errors import UsageError
 from dgiqa.executors.local import score_into
-from dgiqa.imaging.find import find
 from dgiqa.results.rows import KINDS, RowFile, kind_of
 from dgiqa.results.run import ROWS, Run
 from dgiqa.scorer import MAX_MEGAPIXELS, load
+from dgiqa.sources import find
 from dgiqa.types import Failure, Result
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from contextlib import closing
 
-from dgiqa.imaging.find import Found
-from dgiqa.results.run import Run, Stamp, stamp
+from dgiqa.results.run import Run
 from dgiqa.scorer import Scorer
+from dgiqa.sources import Found, Stamp, hold
 from dgiqa.stream import batched, in_order
 from dgiqa.types import Result
 
@@ -26,8 +26,9 @@ def score_into(
 
     def score(some: list[Found]) -> list[tuple[Result, Stamp | None]]:
         # The stamp comes first: if the file changes meanwhile, it is the older one's, and the next run scores it anew.
-        stamps = [None if source.error else stamp(source.path) for source in some]
-        return list(zip(scorer.score_batch(some), stamps, strict=True))
+        held = [hold(source) for source in some]
+        results = scorer.score_batch([source for source, _ in held])
+        return [(result, stamp) for result, (_, stamp) in zip(results, held, strict=True)]
 
     with closing(in_order(score, batched(sources, batch), workers)) as several:
         for results in several:

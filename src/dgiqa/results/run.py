@@ -2,7 +2,7 @@
 
     RUN/
     ├── _manifest.json        what scored, and the shards that count
-    ├── rows-000000.parquet   some thousand rows each, with what identifies the picture: size, modified, sha256
+    ├── rows-000000.parquet   some thousand rows each, with what identifies the picture: size, tag, sha256
     └── rows-000001.parquet
 
 A shard is written under a hidden name, brought to the disk and renamed; then the manifest that names it, likewise. So
@@ -13,7 +13,6 @@ manifest that brings its new row in takes the shard with the old one out and a c
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -25,36 +24,16 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from dgiqa.errors import UsageError
-from dgiqa.imaging.find import Found
 from dgiqa.results.rows import COLUMNS, KINDS, open_writer, printable, read_rows
+from dgiqa.sources import Found, Stamp, is_unchanged
 
 #: Columns of a shard: a row's, and the picture's stamp.
-SHARD_COLUMNS = {**COLUMNS, "size": "int64", "modified": "int64", "sha256": "string"}
+SHARD_COLUMNS = {**COLUMNS, "size": "int64", "tag": "string", "sha256": "string"}
 #: Rows a shard holds at most, and seconds after which a shard is closed although it holds fewer.
 ROWS, SECONDS = 1000, 60.0
 
 _MANIFEST = "_manifest.json"
-_FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """What identifies a file's content: its size, its time of change in nanoseconds, its SHA-256."""
-
-    size: int
-    modified: int
-    sha256: str
-
-
-def stamp(path: str) -> Stamp | None:
-    """The stamp of a file; None if it can't be read."""
-    try:
-        with open(path, "rb") as stream:
-            status = os.fstat(stream.fileno())
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except (OSError, ValueError):
-        return None
-    return Stamp(status.st_size, status.st_mtime_ns, digest)
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -71,7 +50,7 @@ class _Known(NamedTuple):
 
     shard: str
     size: int | None
-    modified: int | None
+    tag: str
     sha256: bytes | None
     failed: bool
 
@@ -192,7 +171,7 @@ class Run:
         Raises:
             OSError: the disk is full, for instance. What was written counts; this shard's rows don't yet.
         """
-        stamped = asdict(identity) if identity else {"size": None, "modified": None, "sha256": None}
+        stamped = asdict(identity) if identity else {"size": None, "tag": None, "sha256": None}
         self._held.append(row | stamped)
         if len(self._held) >= self._limit or time.monotonic() - self._since > self._seconds:
             self.flush()
@@ -224,20 +203,13 @@ class Run:
         known = self._known.get(printable(source.path))
         if known is None or known.sha256 is None or source.error:
             return False  # what could not be read may be there now
-        try:
-            status = os.stat(source.path)
-        except OSError:
-            return False
-        if (status.st_size, status.st_mtime_ns) == (known.size, known.modified):
-            return True
-        now = stamp(source.path) if status.st_size == known.size else None
-        return now is not None and bytes.fromhex(now.sha256) == known.sha256
+        return is_unchanged(source, Stamp(known.size or 0, known.tag, known.sha256.hex()))
 
     def _remember(self, file: str) -> None:
         for row in self._rows_of(file):
             digest = bytes.fromhex(row["sha256"]) if row["sha256"] else None
             self._known[printable(row["path"])] = _Known(
-                file, row["size"], row["modified"], digest, row["status"] != "ok"
+                file, row["size"], row["tag"] or "", digest, row["status"] != "ok"
             )
 
     def _rows_of(self, file: str) -> Iterator[dict[str, Any]]:

@@ -251,7 +251,7 @@ def _ladders(plan: Plan, sets: list[Parts]) -> LadderMaker | None:
     if not plan.ladders.pictures:
         paths = [path for parts in sets for path in parts.fitted.paths]
     else:
-        from dgiqa.imaging.find import find
+        from dgiqa.sources import find
 
         paths = sorted(Path(found.path) for found in find([str(plan.place(plan.ladders.pictures))]))
     return LadderMaker(plan.ladders, paths, plan.train.seed)

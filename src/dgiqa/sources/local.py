@@ -1,4 +1,4 @@
-"""Which pictures some paths, folders and patterns stand for.
+"""Which pictures paths, folders and patterns of this machine stand for.
 
 By content, not by name: inside folders and patterns a file counts when its first bytes are those of a format
 that is decoded here. A file that only its name calls a picture is listed too, so that it becomes a failed
@@ -10,45 +10,21 @@ from __future__ import annotations
 import fnmatch
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dgiqa.errors import ImageError, ImageNotFound, ImageUnreadable
+from dgiqa.errors import ImageNotFound, ImageUnreadable
 from dgiqa.imaging.sniff import HEAD, has_picture_suffix, sniff
+from dgiqa.sources.archives import is_archive
+from dgiqa.sources.found import Found
 
 _MAGIC = "*?["
 _SIDECAR = ".thm"  # cameras put a video's or a RAW's thumbnail, a small JPEG, beside it under this name
 
 
-@dataclass(frozen=True)
-class Found:
-    """One source: a picture to decode, or (``error`` set) a path that leads to none."""
-
-    path: str
-    error: ImageError | None = None
-
-
-def find(paths: Iterable[str | Path], *, recursive: bool = True) -> Iterator[Found]:
-    """The pictures that ``paths`` stand for, lazily and in a stable order.
-
-    Args:
-        paths: files (listed as they are given), folders (every picture in them, by name, subfolders last) and
-            glob patterns where no such file exists (``*``, ``?``, ``[…]``, and ``**`` for any depth).
-        recursive: whether folders are searched with their subfolders.
-
-    Yields:
-        Found, each picture once. Hidden files and folders (a leading dot) and symbolic links to folders are
-        left out inside folders. A missing path, a pattern without a picture and a folder that can't be read
-        are one Found with its error each; a folder without pictures is nothing.
-    """
-    search = _Search(recursive)
-    for path in [paths] if isinstance(paths, (str, Path)) else paths:
-        yield from search.source(os.fspath(path))
-
-
 @dataclass
-class _Search:
+class Search:
     """One call of ``find``. It remembers folders, not the pictures in them: their number has no bound."""
 
     recursive: bool
@@ -79,7 +55,7 @@ class _Search:
             if os.path.isdir(path):
                 matched |= os.path.realpath(path) in self.walked  # its pictures are listed already
                 found = self.folder(path)
-            elif _is_picture(path):
+            elif _is_picture(path) or (is_archive(pattern) and os.path.isfile(path)):
                 matched, found = True, self.file(path)
             else:
                 continue

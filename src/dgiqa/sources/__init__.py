@@ -1,0 +1,69 @@
+"""Which pictures paths stand for, and where their bytes lie.
+
+``find`` lists them: files and folders of this machine (:mod:`.local`), members of archives (:mod:`.archives`), objects
+behind URLs (:mod:`.remote`). Each is a :class:`Found`; ``hold`` brings its bytes and says what identifies them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from dgiqa.sources.archives import SEPARATOR, LocalArchive, is_archive, members
+from dgiqa.sources.found import Found, Held, Stamp, hold, is_unchanged
+from dgiqa.sources.local import Search
+from dgiqa.sources.remote import RemoteObject, is_url, objects
+
+__all__ = ["Found", "Held", "Stamp", "find", "hold", "is_unchanged"]
+
+
+def find(paths: Iterable[str | Path], *, recursive: bool = True) -> Iterator[Found]:
+    """The pictures that ``paths`` stand for, lazily and in a stable order.
+
+    Args:
+        paths: files (listed as they are given), folders (every picture in them, by name, subfolders last) and
+            glob patterns where no such file exists (``*``, ``?``, ``[…]``, and ``**`` for any depth); zip and tar files
+            for the pictures in them, ``ARCHIVE::NAME`` for one of these; URLs of all of these, such as
+            ``s3://bucket/folder/`` or ``https://host/shard-000.tar`` (extra ``[remote]``).
+        recursive: whether folders are searched with their subfolders.
+
+    Yields:
+        Found, each picture once. Hidden files and folders (a leading dot) and symbolic links to folders are
+        left out inside folders, and so are archives: they are read when they are named, or match a pattern. A missing
+        path, a pattern without a picture and a folder that can't be read are one Found with its error each; a folder
+        without pictures is nothing.
+
+    Raises:
+        RuntimeMissing: a URL without the extra that it needs.
+    """
+    search = Search(recursive)
+    for path in [paths] if isinstance(paths, (str, Path)) else paths:
+        yield from _source(search, os.fspath(path))
+
+
+def _source(search: Search, path: str) -> Iterator[Found]:
+    """Objects and members have one spelling, so a look at it tells whether they were named before."""
+    archive, separator, name = path.partition(SEPARATOR)
+    if separator and is_archive(archive) and not os.path.lexists(path):
+        if search.is_new(path):
+            yield from members(_archive(archive), archive, name)
+    elif is_url(path):
+        for found in objects(path, search.recursive):
+            if search.is_new(found.path):
+                yield from _opened(found)
+    else:
+        for found in search.source(path):
+            yield from _opened(found)
+
+
+def _opened(found: Found) -> Iterator[Found]:
+    """The pictures in what was found, if it is an archive."""
+    if found.error is None and is_archive(found.path):
+        yield from members(_archive(found.path), found.path)
+    else:
+        yield found
+
+
+def _archive(path: str) -> LocalArchive | RemoteObject:
+    return RemoteObject(path) if is_url(path) else LocalArchive(path)
