@@ -42,18 +42,22 @@ def _ends(score: Score) -> str:
     return "" if score.low is None or score.high is None else f"{score.low:.0f}–{score.high:.0f}"
 
 
-def watch(results: Iterable[R], total: int) -> Iterator[R]:
-    """The results, with progress on stderr: a bar with pictures/s and time left on a terminal, else plain lines."""
+def watch(results: Iterable[R], total: int | None) -> Iterator[R]:
+    """The results, with progress on stderr: a bar with pictures/s and time left on a terminal, else plain lines.
+
+    Without ``total`` nobody knows yet how many there will be.
+    """
     if sys.stderr.isatty():
         from tqdm import tqdm
 
         width = min(100, shutil.get_terminal_size().columns)
-        yield from tqdm(results, total=total, unit=" pictures", ncols=width, leave=False, disable=total < 2)
+        one = total is not None and total < 2
+        yield from tqdm(results, total=total, unit=" pictures", ncols=width, leave=False, disable=one)
         return
     start = said = time.monotonic()
     for count, result in enumerate(results, 1):
         yield result
         if (now := time.monotonic()) - said >= PROGRESS_SECONDS:
             said, rate = now, count / (now - start)
-            left = (total - count) / rate
-            print(f"dgiqa: {count}/{total} pictures, {rate:.1f} pictures/s, {left:.0f} s left", file=sys.stderr)
+            of, left = ("", "") if total is None else (f"/{total}", f", {(total - count) / rate:.0f} s left")
+            print(f"dgiqa: {count}{of} pictures, {rate:.1f} pictures/s{left}", file=sys.stderr)

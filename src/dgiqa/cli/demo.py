@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     print("\nThese scenes are drawn: on photographs the order is kept better than on some of them.")
     print(f"quality 0 to 100, higher is better; model {scorer.model}")
     if args.out:
-        with RowFile(args.out / "scores.csv") as writer:
+        with RowFile(str(args.out / "scores.csv")) as writer:
             for score in scores:
                 writer.write(score.as_row())
         print(f"pictures, depth maps and scores.csv are in {args.out}")

@@ -1,11 +1,11 @@
 """Score pictures: one row a source, from 0 (bad) to 100 (excellent).
 
-PATH is a picture, a folder, a pattern such as 'holiday/**/*.jpg', or - for a list on standard input (one path a
-line, or separated by NUL). A picture that is named twice is scored once. Without --out or --json a table is printed
-when all are scored. --out FOLDER/ is a run that may be stopped at any moment: with --resume the same command goes on,
-and later scores what is new or has changed (docs/long-runs.md). low and high are the ends of the model's 90 % interval,
-where its card has one: of pictures like those it was calibrated on, 90 in 100 have the mean opinion of people inside
-(docs/calibration.md).
+PATH is a picture, a folder, a pattern such as 'holiday/**/*.jpg', a zip or tar file, a URL (s3://, gs://, https://;
+docs/sources.md), or - for a list on standard input (one path a line, or separated by NUL). A picture named twice
+is scored once. Without --out or --json a table is printed when all are scored. --out FOLDER/ is a run that may be
+stopped at any moment: with --resume the same command goes on, and later scores what is new or has changed
+(docs/long-runs.md). low and high are the ends of the model's 90 % interval, where its card has one: of pictures like
+those it was calibrated on, 90 in 100 have the mean opinion of people inside (docs/calibration.md).
 
 Exit code 0: all scored; 1: some failed, each with its reason in its row; 2: misused, or the run could not go on.
 """
@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import chain, islice
 
 from dgiqa.cli._output import print_json, print_table, watch
 from dgiqa.errors import UsageError
@@ -26,8 +26,11 @@ from dgiqa.executors.local import score_into
 from dgiqa.results.rows import KINDS, RowFile, kind_of
 from dgiqa.results.run import ROWS, Run
 from dgiqa.scorer import MAX_MEGAPIXELS, load
-from dgiqa.sources import find
+from dgiqa.sources import Found, find
 from dgiqa.types import Failure, Result
+
+#: Sources that are listed before the first is scored, so that progress can tell the time left.
+_COUNTED = 100_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="default", metavar="NAME", help="a card's name (dgiqa models) or file")
     parser.add_argument("--depth", metavar="NAME", help="another depth card than the model's own")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="write rows to FILE.csv, .jsonl or .parquet, or to FOLDER/"
+        "--out", metavar="FILE", help="write rows to FILE.csv, .jsonl or .parquet, or to FOLDER/; s3:// and so on, too"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out FOLDER/")
     parser.add_argument("--shards", choices=KINDS, default=KINDS[0], help="kind of files in a new FOLDER/ (parquet)")
@@ -73,21 +76,23 @@ def run(args: argparse.Namespace) -> int:
     if args.resume and not in_shards:
         raise UsageError("--resume goes on with a run in a folder", hint="give --out FOLDER/")
     scorer = load(args.model, args.runtime, depth=args.depth, max_megapixels=args.max_megapixels)
-    sources = list(find(_listed(args.paths), recursive=args.recursive))
-    if not sources:
+    sources = find(_listed(args.paths), recursive=args.recursive)
+    if (first := next(sources, None)) is None:
         raise UsageError(f"no pictures in {', '.join(args.paths)}", hint="PDFs, videos and hidden files are left out")
+    sources = chain([first], sources)
     with ExitStack() as stack:
-        there, writer = _Rows(), None
+        shards, writer = None, None
         if in_shards:
             shards = Run(args.out, scorer.model, kind=args.shards, resume=args.resume, rows=args.shard_rows)
-            sources = list(stack.enter_context(shards).pending(sources))
-            there = _Rows(shards.kept, shards.kept_failed)
+            total, sources = _counted(stack.enter_context(shards).pending(sources))
             results = score_into(shards, scorer, sources, workers=args.workers, batch=args.batch)
         else:
             writer = stack.enter_context(RowFile(args.out)) if args.out else None
+            total, sources = _counted(sources)
             results = scorer.score_all(sources, workers=args.workers, batch=args.batch)
-        new, kept = _follow(_until_failure(results, args.fail_fast), len(sources), writer, args)
-        whole = new.count == len(sources)
+        new, kept = _follow(_until_failure(results, args.fail_fast), total, writer, args)
+        whole = new.count == total or not (args.fail_fast and new.failed)
+        there = _Rows(shards.kept, shards.kept_failed) if shards else _Rows()
         if writer:
             writer.whole = whole
     if args.out and (whole or in_shards):
@@ -96,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
     elif not args.out and not args.json:
         print_table(kept, args.sort)
     if not whole:
-        print(f"dgiqa: stopped at the first failure, {len(sources) - new.count} sources left", file=sys.stderr)
+        left = "more" if total is None else total - new.count
+        print(f"dgiqa: stopped at the first failure, {left} sources left", file=sys.stderr)
     return 1 if new.failed or there.failed else 0
 
 
@@ -110,7 +116,7 @@ class _Rows:
 
 
 def _follow(
-    results: Iterable[Result], total: int, writer: RowFile | None, args: argparse.Namespace
+    results: Iterable[Result], total: int | None, writer: RowFile | None, args: argparse.Namespace
 ) -> tuple[_Rows, list[Result]]:
     """Writes and prints results as they come; counts them, and keeps those of a table."""
     rows, kept = _Rows(), []
@@ -127,9 +133,16 @@ def _follow(
     return rows, kept
 
 
-def _is_folder(out: Path) -> bool:
-    """Whether ``--out`` is a run's folder: a name without ending, or a folder that is there."""
-    return kind_of(out) is None and (not out.suffix or out.is_dir())
+def _counted(sources: Iterator[Found]) -> tuple[int | None, Iterator[Found]]:
+    """How many there are, and the sources; None for more than are worth listing before the first is scored."""
+    first = list(islice(sources, _COUNTED))
+    after = next(sources, None)
+    return (len(first), iter(first)) if after is None else (None, chain(first, [after], sources))
+
+
+def _is_folder(out: str) -> bool:
+    """Whether ``--out`` is a run's folder: a name without ending, or one that ends in / or is a folder."""
+    return kind_of(out) is None and (not os.path.splitext(out)[1] or out.endswith("/") or os.path.isdir(out))
 
 
 def _listed(paths: Iterable[str]) -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""Where rows go: single files (:mod:`.rows`), and folders of long runs (:mod:`.run`)."""
+"""Where rows go: files (:mod:`.rows`) and folders of long runs (:mod:`.run`), here or behind URLs (:mod:`.store`)."""

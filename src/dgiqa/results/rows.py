@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from dgiqa.errors import RuntimeMissing, UsageError
+from dgiqa.results.store import RemoteStore
+from dgiqa.sources.remote import is_url
 from dgiqa.types import ROW_FIELDS
 
 #: Kinds of files, and their endings.
@@ -75,29 +77,38 @@ def read_rows(path: Path, kind: str, columns: Mapping[str, str] = COLUMNS) -> It
             yield {name: _PARSERS[columns[name]](text) if text else None for name, text in row.items()}
 
 
-def kind_of(path: Path) -> str | None:
+def kind_of(path: str) -> str | None:
     """One of KINDS by the file's ending; None for another."""
-    kind = path.suffix.lower().removeprefix(".")
+    kind = os.path.splitext(path)[1].lower().removeprefix(".")
     return kind if kind in KINDS else None
 
 
 class RowFile:
-    """``--out``: rows by the file's ending. They go to FILE.part, which becomes FILE when the run is whole.
+    """``--out``: rows by the file's ending. They go to FILE.part, which becomes FILE when the run is whole; if FILE
+    is a URL, to a file of this machine that becomes one object.
 
     Raises:
         UsageError: another ending, or a place that can't be written; known before any picture is scored.
-        RuntimeMissing: Parquet without its extra.
+        RuntimeMissing: Parquet, or a URL, without its extra.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: str) -> None:
         kind = kind_of(out)
         if kind is None:
             raise UsageError(f"--out {out}: the ending says the format", hint="one of .csv, .jsonl, .parquet")
-        if out.is_dir():
+        if os.path.isdir(out):
             raise UsageError(f"--out {out}: is a folder", hint="name a file")
         self.out, self.whole = out, True
-        self._part = out.with_name(out.name + ".part")
+        self._store: RemoteStore | None = None
+        if is_url(out):
+            folder, _, self._name = out.rpartition("/")
+            self._store = RemoteStore(folder)
+            self._part = self._store.aside(self._name)
+        else:
+            self._part = Path(f"{out}.part")
         try:
+            if self._store:
+                self._store.try_out(self._name)
             self._writer = open_writer(self._part, kind)
         except OSError as error:
             raise UsageError(f"--out {out}: can't be written ({error.strerror})") from error
@@ -112,13 +123,20 @@ class RowFile:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             self._writer.close()
+            if kind is None and self.whole:
+                self._put()
+                return
         except OSError:
             if kind is None:
                 raise
-        if kind is None and self.whole:
-            os.replace(self._part, self.out)
+        print(f"dgiqa: stopped; the rows so far are in {self._part}", file=sys.stderr)
+
+    def _put(self) -> None:
+        if self._store:
+            self._store.put(self._part, self._name)
+            self._store.close()
         else:
-            print(f"dgiqa: stopped; the rows so far are in {self._part}", file=sys.stderr)
+            os.replace(self._part, self.out)
 
 
 class _JsonLinesWriter:

@@ -14,17 +14,16 @@ manifest that brings its new row in takes the shard with the old one out and a c
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
-
 from dgiqa.errors import UsageError
 from dgiqa.results.rows import COLUMNS, KINDS, open_writer, printable, read_rows
+from dgiqa.results.store import Store, open_store, reading_store
 from dgiqa.sources import Found, Stamp, is_unchanged
 
 #: Columns of a shard: a row's, and the picture's stamp.
@@ -59,6 +58,8 @@ class Run:
     """A run's folder, opened to go on with it. One process at a time.
 
     Args:
+        folder: of this machine, or a URL (extra ``[remote]``), where no lock keeps a second process out: it is noticed
+            when the next shard is saved.
         model: label of what scores; a run has one.
         kind: of its shards, one of KINDS, if it is new.
         resume: whether it may hold rows already.
@@ -75,7 +76,7 @@ class Run:
 
     def __init__(
         self,
-        folder: Path,
+        folder: str | Path,
         model: str,
         *,
         kind: str = "parquet",
@@ -85,47 +86,33 @@ class Run:
     ) -> None:
         if kind not in KINDS:
             raise UsageError(f"shards of kind {kind}: there are none", hint=f"one of {', '.join(KINDS)}")
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"{folder}: is a file, and a run wants a folder", hint="name another")
-        self.folder, self.model = folder, model
+        self._store = open_store(folder)
+        self.place, self.model = self._store.place, model
         self.kept = self.kept_failed = 0
         self._limit, self._seconds = rows, seconds
         self._held: list[dict[str, Any]] = []
         self._since = time.monotonic()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"{folder}: can't be made ({error.strerror})") from error
-        self._lock = FileLock(folder / ".lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise UsageError(
-                f"{folder}: another process writes this run", hint="wait for it, or use another"
-            ) from error
-        except OSError as error:
-            raise UsageError(f"{folder}: can't be written ({error.strerror})") from error
-        try:
             self._begin(kind, resume)
         except BaseException:
-            self._lock.release()
+            self._store.close()
             raise
 
     def _begin(self, kind: str, resume: bool) -> None:
         self._known: dict[str, _Known] = {}
-        self._kind, self._next, self._shards = kind, 0, list[Shard]()
-        about = _read_manifest(self.folder)
+        self._kind, self._next, self._shards, self._manifest = kind, 0, list[Shard](), ""
+        about = _read_manifest(self._store)
         if about is None:
             self._start()
             return
         if not resume:
-            raise UsageError(f"{self.folder}: holds a run already", hint="add --resume, or use another folder")
+            raise UsageError(f"{self.place}: holds a run already", hint="add --resume, or use another folder")
         if about["model"] != self.model:
             raise UsageError(
-                f"{self.folder}: was scored with {about['model']}, not {self.model}",
+                f"{self.place}: was scored with {about['model']}, not {self.model}",
                 hint="their scores don't compare: use another folder",
             )
-        self._kind, self._next = about["kind"], about["next"]
+        self._kind, self._next, self._manifest = about["kind"], about["next"], about["text"]
         self._shards = [Shard(**shard) for shard in about["shards"]]
         self._remove_strays()
         for shard in self._shards:
@@ -133,16 +120,16 @@ class Run:
 
     def _start(self) -> None:
         """A manifest without shards, and a trial shard: what can't be written is known before a picture is scored."""
-        strangers = sorted(file.name for file in self.folder.iterdir() if not file.name.startswith("."))
-        if strangers:
-            raise UsageError(f"{self.folder}: holds other files ({strangers[0]})", hint="use an empty folder")
         try:
-            trial = self.folder / f".rows.{self._kind}"
+            strangers = [name for name in self._store.names() if not name.startswith(".")]
+            if strangers:
+                raise UsageError(f"{self.place}: holds other files ({strangers[0]})", hint="use an empty folder")
+            trial = self._store.aside(f"rows.{self._kind}")
             open_writer(trial, self._kind, SHARD_COLUMNS).close()
             trial.unlink()
             self._write_manifest()
         except OSError as error:
-            raise UsageError(f"{self.folder}: can't be written ({error.strerror})") from error
+            raise UsageError(f"{self.place}: can't be written ({error.strerror})") from error
 
     def __enter__(self) -> Run:
         return self
@@ -154,7 +141,7 @@ class Run:
             if kind is None:
                 raise
         finally:
-            self._lock.release()
+            self._store.close()
 
     def pending(self, sources: Iterable[Found]) -> Iterator[Found]:
         """Those of the sources that are new, have changed, or could not be read the last time."""
@@ -186,6 +173,8 @@ class Run:
         held, self._held, self._since = self._held, [], time.monotonic()
         if not held:
             return
+        if self._store.shared and self._store.text(_MANIFEST) != self._manifest:
+            raise UsageError(f"{self.place}: another process writes this run", hint="wait for it, then --resume")
         renewed = {printable(row["path"]) for row in held} & self._known.keys()
         outdated = {self._known[path].shard for path in renewed}
         written = [self._write_shard(held)]
@@ -213,78 +202,72 @@ class Run:
             )
 
     def _rows_of(self, file: str) -> Iterator[dict[str, Any]]:
-        return _read(self.folder, file, self._kind)
+        return _read(self._store, file, self._kind)
 
     def _write_shard(self, rows: list[dict[str, Any]]) -> Shard:
         """A new shard, whole on the disk under its name, which no manifest names yet."""
         file = f"rows-{self._next:06d}.{self._kind}"
-        part = self.folder / f".{file}"
+        part = self._store.aside(file)
         writer = open_writer(part, self._kind, SHARD_COLUMNS, {"model": self.model})
         try:
             for row in rows:
                 writer.write(row)
         finally:
             writer.close()
-        _move(part, self.folder / file)
+        self._store.put(part, file)
         self._next += 1
         return Shard(file, len(rows), sum(row["status"] != "ok" for row in rows))
 
     def _write_manifest(self) -> None:
         about = {"format": _FORMAT, "model": self.model, "kind": self._kind, "next": self._next}
         shards = [asdict(shard) for shard in self._shards]
-        part = self.folder / f".{_MANIFEST}"
-        part.write_text(json.dumps({**about, "shards": shards}, indent=1) + "\n", encoding="utf-8")
-        _move(part, self.folder / _MANIFEST)
+        text = json.dumps({**about, "shards": shards}, indent=1) + "\n"
+        part = self._store.aside(_MANIFEST)
+        part.write_text(text, encoding="utf-8")
+        self._store.put(part, _MANIFEST)
+        self._manifest = text
 
     def _remove_strays(self) -> None:
         """Shards that the manifest doesn't name: of a run that was killed, or copied without what is outdated."""
         named = {shard.file for shard in self._shards}
-        for file in self.folder.iterdir():
-            stray = file.name.startswith("rows-") and file.name not in named
-            if stray or file.name.startswith((".rows-", f".{_MANIFEST}")):
-                file.unlink()
+        for name in self._store.names():
+            stray = name.startswith("rows-") and name not in named
+            if stray or name.startswith((".rows-", f".{_MANIFEST}")):
+                self._store.remove(name)
 
 
-def read_run(folder: Path) -> Iterator[dict[str, Any]]:
+def read_run(folder: str | Path) -> Iterator[dict[str, Any]]:
     """The rows of a run's folder, each picture once, also while the run goes on.
 
     Raises:
         UsageError: it is none, or a shard is missing or damaged.
     """
-    about = _read_manifest(folder)
-    if about is None:
-        raise UsageError(f"{folder}: holds no run", hint=f"there is no {_MANIFEST}")
-    for shard in about["shards"]:
-        yield from _read(folder, shard["file"], about["kind"])
+    with closing(reading_store(folder)) as store:
+        about = _read_manifest(store)
+        if about is None:
+            raise UsageError(f"{store.place}: holds no run", hint=f"there is no {_MANIFEST}")
+        for shard in about["shards"]:
+            yield from _read(store, shard["file"], about["kind"])
 
 
-def _read(folder: Path, file: str, kind: str) -> Iterator[dict[str, Any]]:
+def _read(store: Store, file: str, kind: str) -> Iterator[dict[str, Any]]:
     try:
-        yield from read_rows(folder / file, kind, SHARD_COLUMNS)
+        with store.reading(file) as path:
+            yield from read_rows(path, kind, SHARD_COLUMNS)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{folder / file}: can't be read ({error})", hint="its run must be made again") from error
+        raise UsageError(f"{store.place}/{file}: can't be read ({error})", hint="its run must be made again") from error
 
 
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    file = folder / _MANIFEST
+def _read_manifest(store: Store) -> dict[str, Any] | None:
+    """What the manifest says, and its ``text``."""
+    file = f"{store.place}/{_MANIFEST}"
     try:
-        about = json.loads(file.read_text(encoding="utf-8"))
+        text = store.text(_MANIFEST)
+        about = json.loads(text)
         if about["format"] == _FORMAT and about["kind"] in KINDS and isinstance(about["shards"], list):
-            return dict(about)
+            return {**about, "text": text}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{file}: can't be read ({error})", hint="use another folder") from error
     raise UsageError(f"{file}: was written by another version of dgiqa", hint="use another folder")
-
-
-def _move(part: Path, to: Path) -> None:
-    """``part`` becomes ``to`` at once, and stays so when the power fails."""
-    with part.open("rb") as stream:
-        os.fsync(stream.fileno())
-    os.replace(part, to)
-    folder = os.open(to.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

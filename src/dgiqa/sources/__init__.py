@@ -46,24 +46,29 @@ def _source(search: Search, path: str) -> Iterator[Found]:
     """Objects and members have one spelling, so a look at it tells whether they were named before."""
     archive, separator, name = path.partition(SEPARATOR)
     if separator and is_archive(archive) and not os.path.lexists(path):
-        if search.is_new(path):
+        if archive not in search.walked and search.is_new(path):
             yield from members(_archive(archive), archive, name)
     elif is_url(path):
         for found in objects(path, search.recursive):
             if search.is_new(found.path):
-                yield from _opened(found)
+                yield from _opened(search, found)
     else:
         for found in search.source(path):
-            yield from _opened(found)
+            yield from _opened(search, found)
 
 
-def _opened(found: Found) -> Iterator[Found]:
-    """The pictures in what was found, if it is an archive."""
-    if found.error is None and is_archive(found.path):
-        yield from members(_archive(found.path), found.path)
-    else:
+def _opened(search: Search, found: Found) -> Iterator[Found]:
+    """The pictures in what was found, if it is an archive; those that were named before are left out."""
+    if found.error or not is_archive(found.path):
         yield found
+        return
+    search.walked.add(found.path)
+    for member in members(_archive(found), found.path):
+        if member.path == found.path or member.path not in search.listed:
+            yield member
 
 
-def _archive(path: str) -> LocalArchive | RemoteObject:
-    return RemoteObject(path) if is_url(path) else LocalArchive(path)
+def _archive(source: str | Found) -> LocalArchive | RemoteObject:
+    if isinstance(source, Found):
+        return source.origin if isinstance(source.origin, RemoteObject) else LocalArchive(source.path)
+    return RemoteObject(source) if is_url(source) else LocalArchive(source)

@@ -27,8 +27,8 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _MAGIC = "*?["
 #: What a file system calls that which changes when an object is written.
 _TAGS = ("ETag", "etag", "Last-Modified", "LastModified", "last_modified", "updated", "mtime")
-#: Answers that a further try doesn't change.
-_FINAL = range(400, 500)
+#: Answers of a server that refuses, and those among them that it may think better of.
+_REFUSED = range(400, 500)
 _BUSY = (408, 425, 429)
 
 
@@ -158,29 +158,49 @@ def connect(url: str) -> tuple[Any, str]:
     return system, path
 
 
-def persist(url: str, request: Callable[[], A]) -> A:
+def retry(request: Callable[[], A]) -> A:
     """What ``request`` gives, tried again after each of WAITS where that may help.
 
     Raises:
-        ImageNotFound, ImageUnreadable: at last.
+        Exception: whatever it raised at last; what is missing or forbidden is so at once.
     """
-    for wait in (*WAITS, None):
+    for wait in WAITS:
         try:
             return request()
-        except FileNotFoundError as error:
-            raise ImageNotFound(f"{url}: there is no such object", hint="check the URL") from error
-        except PermissionError as error:
-            raise ImageUnreadable(f"{url}: no access ({_said(error)})", hint="check your credentials") from error
+        except (FileNotFoundError, PermissionError):
+            raise
         except Exception as error:  # each library behind fsspec has errors of its own
-            status = getattr(error, "status", None)
-            if status in _FINAL and status not in _BUSY:
-                raise ImageUnreadable(f"{url}: answered {status}", hint="check the URL and your access") from error
-            if wait is None:
-                raise ImageUnreadable(
-                    f"{url}: can't be reached in {len(WAITS) + 1} tries ({_said(error)})", hint="try again later"
-                ) from error
+            if _is_final(error):
+                raise
             time.sleep(wait)
-    raise AssertionError
+    return request()
+
+
+def persist(url: str, request: Callable[[], A]) -> A:
+    """What ``request`` of a picture gives, see :func:`retry`.
+
+    Raises:
+        ImageNotFound, ImageUnreadable: it gives nothing.
+    """
+    try:
+        return retry(request)
+    except FileNotFoundError as error:
+        raise ImageNotFound(f"{url}: there is no such object", hint="check the URL") from error
+    except PermissionError as error:
+        raise ImageUnreadable(f"{url}: no access ({_said(error)})", hint="check your credentials") from error
+    except Exception as error:
+        if _is_final(error):
+            status = getattr(error, "status", None)
+            raise ImageUnreadable(f"{url}: answered {status}", hint="check the URL and your access") from error
+        raise ImageUnreadable(
+            f"{url}: can't be had in {len(WAITS) + 1} tries ({_said(error)})", hint="try again later"
+        ) from error
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether a server refused in a way that a further try doesn't change."""
+    status = getattr(error, "status", None)
+    return status in _REFUSED and status not in _BUSY
 
 
 def _said(error: Exception) -> str:
