@@ -13,6 +13,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import PIL.Image
@@ -22,14 +23,14 @@ pytest.importorskip("fsspec")
 pytest.importorskip("s3fs")
 pytest.importorskip("moto")
 
-from dgiqa.cli import main  # noqa: E402
-from dgiqa.errors import UsageError  # noqa: E402
-from dgiqa.executors.local import score_into  # noqa: E402
-from dgiqa.models import find_card  # noqa: E402
-from dgiqa.results.run import Run, read_run  # noqa: E402
-from dgiqa.runtimes.fake import FakeNetwork  # noqa: E402
-from dgiqa.scorer import Scorer  # noqa: E402
-from dgiqa.sources import find, hold, is_unchanged, remote  # noqa: E402
+from dgiqa.cli import main
+from dgiqa.errors import UsageError
+from dgiqa.executors.local import score_into
+from dgiqa.models import find_card
+from dgiqa.results.run import Run, read_run
+from dgiqa.runtimes.fake import FakeNetwork
+from dgiqa.scorer import Scorer
+from dgiqa.sources import find, hold, is_unchanged, remote
 
 NAMES = [f"{i}.png" for i in range(6)]
 
@@ -168,7 +169,9 @@ def test_a_run_goes_on_over_archives(files: Path, tmp_path: Path, judge: Scorer)
     assert go() == 2
     rows = list(read_run(tmp_path / "run"))
     assert len(rows) == len({row["path"] for row in rows}) == 12
-    assert {row["raw"] for row in rows if row["path"].endswith("1.png")} == {judge.score(files / "1.png").as_row()["raw"]}
+    assert {row["raw"] for row in rows if row["path"].endswith("1.png")} == {
+        judge.score(files / "1.png").as_row()["raw"]
+    }
 
 
 # A web server
@@ -178,14 +181,14 @@ class Web(http.server.BaseHTTPRequestHandler):
     """Serves ``content`` with ranges and ETags; ``refusals`` holds the answers it gives first, by path."""
 
     protocol_version = "HTTP/1.1"
-    content: dict[str, bytes] = {}
-    refusals: dict[str, list[int]] = {}
-    asked: Counter[str] = Counter()
+    content: ClassVar[dict[str, bytes]] = {}
+    refusals: ClassVar[dict[str, list[int]]] = {}
+    asked: ClassVar[Counter[str]] = Counter()
 
-    def do_HEAD(self) -> None:  # noqa: N802
+    def do_HEAD(self) -> None:
         self.answer(False)
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self.asked[self.path] += 1
         self.answer(True)
 
@@ -338,7 +341,7 @@ def test_a_run_goes_on_behind_a_url(files: Path, bucket: str, judge: Scorer, kin
 
     def go(limit: int = 99) -> int:
         with Run(place, judge.model, kind=kind, resume=True, rows=2) as run:
-            pending = [item for item in run.pending(find([f"{bucket}/a/"]))]
+            pending = list(run.pending(find([f"{bucket}/a/"])))
             return len(list(score_into(run, judge, pending[:limit])))
 
     assert (go(3), go(), go()) == (3, 3, 0)
@@ -358,10 +361,12 @@ def test_a_run_goes_on_behind_a_url(files: Path, bucket: str, judge: Scorer, kin
 
 def test_two_processes_that_write_one_run_behind_a_url_are_noticed(bucket: str, judge: Scorer) -> None:
     first, second = list(find([f"{bucket}/a/"]))[:2]
-    with pytest.raises(UsageError, match="another process writes this run"), Run(f"{bucket}/run", judge.model) as run:
-        list(score_into(run, judge, [first]))
-        with Run(f"{bucket}/run", judge.model, resume=True) as other:
-            list(score_into(other, judge, [second]))
+    run = Run(f"{bucket}/run", judge.model)
+    list(score_into(run, judge, [first]))
+    with Run(f"{bucket}/run", judge.model, resume=True) as other:
+        list(score_into(other, judge, [second]))
+    with pytest.raises(UsageError, match="another process writes this run"):
+        run.flush()
     assert [row["path"] for row in read_run(f"{bucket}/run")] == [second.path]
 
 
