@@ -30,7 +30,7 @@ from dgiqa.imaging.views import make_views
 from dgiqa.models import find_card, list_models
 from dgiqa.runtimes.fake import FakeNetwork
 from dgiqa.types import ROW_FIELDS, Score, Views
-from tolerances import SAME_RUNTIME, TORCH_AGAINST_ONNX
+from tolerances import BETWEEN_RUNTIMES, SAME_RUNTIME
 
 # --- made ratings -------------------------------------------------------------------------------------------------
 
@@ -507,8 +507,8 @@ def test_torch_and_onnx_agree_on_raw_spread_and_interval(photographs: list[Path]
     spreads = set()
     for path in photographs[:3]:
         a, b = onnx.score(path), torch_.score(path)
-        assert abs(a.raw - b.raw) <= TORCH_AGAINST_ONNX
-        assert abs(a.spread - b.spread) <= TORCH_AGAINST_ONNX
+        assert abs(a.raw - b.raw) <= BETWEEN_RUNTIMES
+        assert abs(a.spread - b.spread) <= BETWEEN_RUNTIMES
         assert (a.low, a.high) == pytest.approx((b.low, b.high), abs=0.1)
         assert a.low < a.quality < a.high
         spreads.add(a.spread)

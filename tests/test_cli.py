@@ -78,7 +78,19 @@ def test_public_names_are_frozen() -> None:
 
 
 def test_columns_are_frozen() -> None:
-    assert ROW_FIELDS == ("path", "status", "quality", "low", "high", "raw", "model", "width", "height", "error")
+    assert ROW_FIELDS == (
+        "path",
+        "status",
+        "quality",
+        "low",
+        "high",
+        "raw",
+        "model",
+        "runtime",
+        "width",
+        "height",
+        "error",
+    )
 
 
 def test_json_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from dgiqa.imaging.decode import decode
 from dgiqa.models import find_card
 from dgiqa.runtimes.fake import FakeNetwork
 from dgiqa.types import Score
-from tolerances import GOLDEN, SAME_RUNTIME, TORCH_AGAINST_ONNX
+from tolerances import BETWEEN_RUNTIMES, GOLDEN, SAME_RUNTIME
 
 #: Raw scores of the default model on two photographs; a change belongs under "Scores changed" in the CHANGELOG.
 GOLDEN_SCORES = {"astronaut.png": 0.711543, "chelsea.png": 0.666367}
@@ -72,16 +72,20 @@ def test_turned_by_exif_scores_as_turned_pixels(default: dgiqa.Scorer, photograp
     assert default.score(tagged.getvalue()).raw != default.score(picture).raw
 
 
-def test_torch_and_onnx_agree_on_photographs(default: dgiqa.Scorer, photographs: list[Path]) -> None:
-    pytest.importorskip("torch")
-    torch_scorer = dgiqa.load(runtime="torch")
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_runtimes_agree_on_photographs(default: dgiqa.Scorer, photographs: list[Path], runtime: str) -> None:
+    pytest.importorskip(runtime)
+    scorer = dgiqa.load(runtime=runtime)
     for path in photographs:
-        assert abs(torch_scorer.score(path).raw - default.score(path).raw) <= TORCH_AGAINST_ONNX
+        score = scorer.score(path)
+        assert abs(score.raw - default.score(path).raw) <= BETWEEN_RUNTIMES
+        assert (score.model, score.as_row()["runtime"]) == (default.model, f"{runtime} fp32")  # the row says what ran
 
 
-def test_torch_keeps_the_law_of_batch_and_workers(small: list[np.ndarray]) -> None:
-    pytest.importorskip("torch")
-    scorer = dgiqa.load(runtime="torch")
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_other_runtimes_keep_the_law_of_batch_and_workers(small: list[np.ndarray], runtime: str) -> None:
+    pytest.importorskip(runtime)
+    scorer = dgiqa.load(runtime=runtime)
     wanted = [scorer.score(pixels).raw for pixels in small]
     for workers, batch in ((1, 4), (2, 1)):
         found = [result.raw for result in scorer.score_all(small, workers=workers, batch=batch)]

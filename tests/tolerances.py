@@ -4,7 +4,7 @@
 SAME_RUNTIME = 0.0
 #: torch on a GPU against torch on a CPU, and against itself in another batch; no GPU has checked it yet.
 GPU = 1e-3
-#: torch against ONNX Runtime, fp32 on a CPU: other orders of summation through some 60 layers.
-TORCH_AGAINST_ONNX = 1e-4
+#: torch, OpenVINO and ONNX Runtime among themselves, fp32 on a CPU: other orders of summation through some 60 layers.
+BETWEEN_RUNTIMES = 1e-4
 #: A card's golden number on another machine: other vector units round otherwise.
 GOLDEN = 1e-4

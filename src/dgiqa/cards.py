@@ -239,6 +239,7 @@ class WeightsFile:
         bytes: size; 0 when unknown.
         url: https address of the file; empty when there is no direct one.
         page: where a person finds it by hand.
+        precision: of its arithmetic; scores of another precision are another model's.
     """
 
     file: str
@@ -247,6 +248,7 @@ class WeightsFile:
     bytes: int = 0
     url: str = ""
     page: str = ""
+    precision: Literal["fp32", "int8"] = "fp32"
 
     def check(self) -> None:
         """Raises ValueError for an unsafe address, name or checksum."""

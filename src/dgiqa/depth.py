@@ -10,7 +10,7 @@ from dgiqa.cards import ModelCard
 from dgiqa.errors import UsageError
 from dgiqa.imaging.resize import fit, resize_float
 from dgiqa.models import find_card
-from dgiqa.runtimes import Runtime, open_runtime
+from dgiqa.runtimes import Runtime, open_runtime, weights_for
 from dgiqa.types import Float32, UInt8, Views
 
 
@@ -42,7 +42,7 @@ def open_depth(name: str | Path | ModelCard, runtime: str | None = None) -> Dept
     card = name if isinstance(name, ModelCard) else find_card(name)
     if card.kind != "depth":
         raise UsageError(f"{card.name} gives {card.kind}, not depth", hint="dgiqa models lists the depth models")
-    return DepthEstimator(card, open_runtime(card, runtime if runtime in card.weights else None))
+    return DepthEstimator(card, open_runtime(card, runtime if weights_for(card, runtime) else None))
 
 
 def as_metres(nearness: UInt8) -> Float32:

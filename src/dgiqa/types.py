@@ -59,7 +59,7 @@ class Views:
 
 
 #: The columns of a row, in order. A contract: tests freeze it.
-ROW_FIELDS = ("path", "status", "quality", "low", "high", "raw", "model", "width", "height", "error")
+ROW_FIELDS = ("path", "status", "quality", "low", "high", "raw", "model", "runtime", "width", "height", "error")
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class Score:
         low, high: the ends of the card's interval, 0 <= low <= quality <= high <= 100: of pictures like those it was
             calibrated on, 90 in 100 have the mean opinion of people inside; None where the card has none.
         spread: the error that the network expects of ``raw``, in raw units; None where it says nothing.
+        runtime: what ran the network, and its precision: ``onnx fp32``.
     """
 
     path: str
@@ -88,6 +89,7 @@ class Score:
     low: float | None = None
     high: float | None = None
     spread: float | None = None
+    runtime: str = ""
 
     ok = True
 
@@ -101,6 +103,7 @@ class Score:
             "high": None if self.high is None else round(self.high, 2),
             "raw": round(self.raw, 6),
             "model": self.model,
+            "runtime": self.runtime,
             "width": self.width,
             "height": self.height,
             "error": None,
@@ -115,6 +118,7 @@ class Failure:
     error: ImageError
     model: str
     notes: tuple[str, ...] = ()
+    runtime: str = ""
 
     ok = False
 
@@ -128,6 +132,7 @@ class Failure:
             "high": None,
             "raw": None,
             "model": self.model,
+            "runtime": self.runtime,
             "width": None,
             "height": None,
             "error": str(self.error),

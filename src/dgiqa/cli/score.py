@@ -50,7 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="worst",
         help="order of the table (default: worst first); --out and --json keep the sources' order",
     )
-    parser.add_argument("--runtime", choices=("onnx", "torch"), help="default: the first the model has weights for")
+    parser.add_argument(
+        "--runtime",
+        choices=("onnx", "openvino", "torch", "auto"),
+        help="default: the first the model has weights for; auto: the fastest of those installed, measured",
+    )
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures a call (for GPUs; default 1)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="threads (default 1)")
     parser.add_argument(

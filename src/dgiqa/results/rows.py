@@ -21,7 +21,7 @@ KINDS = ("parquet", "jsonl", "csv")
 PARQUET_ROWS = 4096
 #: Columns and what they hold, as Arrow calls it.
 COLUMNS: Mapping[str, str] = dict(
-    zip(ROW_FIELDS, ["string"] * 2 + ["double"] * 4 + ["string"] + ["int32"] * 2 + ["string"], strict=True)
+    zip(ROW_FIELDS, ["string"] * 2 + ["double"] * 4 + ["string"] * 2 + ["int32"] * 2 + ["string"], strict=True)
 )
 _PARSERS: Mapping[str, Callable[[str], Any]] = {"string": str, "double": float, "int32": int, "int64": int}
 

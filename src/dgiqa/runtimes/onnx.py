@@ -16,6 +16,9 @@ from dgiqa.runtimes import no_weights
 from dgiqa.types import Float32, Views
 from dgiqa.weights.fetch import locate
 
+#: Kinds of weights it takes.
+TAKES = ("onnx",)
+
 
 class OnnxNetwork:
     """An ONNX file with inputs ``color`` and, for a quality network, ``depth``. Safe to share by threads."""

@@ -18,6 +18,9 @@ from dgiqa.types import Float32, Views
 from dgiqa.weights.fetch import locate
 from dgiqa.weights.files import read_state
 
+#: Kinds of weights it takes, the first that a card has.
+TAKES = ("torch", "onnx")
+
 
 class TorchNetwork:
     """A module in eval mode on ``device``: view by view on a CPU, all views at once on a GPU."""
@@ -47,7 +50,7 @@ def open_network(card: ModelCard) -> TorchNetwork:
         RuntimeMissing: torch is not installed, or the card has no weights that torch can take.
         WeightsError: the file is missing, damaged, or doesn't fit the network.
     """
-    kind = next((kind for kind in ("torch", "onnx") if kind in card.weights), None)
+    kind = next((kind for kind in TAKES if kind in card.weights), None)
     if kind is None:
         raise no_weights(card, "torch")
     try:
