@@ -117,7 +117,7 @@ WRONG = [
     (
         'file = "mine.onnx"',
         'file = "mine.onnx"\nmd5 = ""',
-        "weights.onnx: md5: unknown key; known keys: file, embedded, sha256, bytes, url, page",
+        "weights.onnx: md5: unknown key; known keys: file, embedded, sha256, bytes, url, page, precision",
     ),
     ('version = "1.0"', "", "version: missing"),
     ("crop = 32", "crop = 32\nkernels = 1\nfoo = 2", "recipe: foo: unknown key; known keys: "),
