@@ -18,14 +18,15 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 
 from dgiqa.cli._output import print_json, print_table, watch
 from dgiqa.errors import UsageError
-from dgiqa.executors.local import score_into
+from dgiqa.executors import local, ray
 from dgiqa.results.rows import KINDS, RowFile, kind_of
 from dgiqa.results.run import ROWS, Run
-from dgiqa.scorer import MAX_MEGAPIXELS, load
+from dgiqa.scorer import MAX_MEGAPIXELS, Scorer, load
 from dgiqa.sources import Found, find
 from dgiqa.types import Failure, Result
 
@@ -56,7 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: the first the model has weights for; auto: the fastest of those installed, measured",
     )
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures a call (for GPUs; default 1)")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="threads (default 1)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="threads, or actors on Ray (default 1)")
+    parser.add_argument(
+        "--on", choices=("local", "ray"), default="local", help="where a run in FOLDER/ is done (docs/long-runs.md)"
+    )
+    parser.add_argument("--address", metavar="HOST", help="of a Ray cluster; default: one is begun on this machine")
+    parser.add_argument("--gpus", type=float, default=0.0, metavar="N", help="GPUs of each worker on Ray (default 0)")
     parser.add_argument(
         "--recursive",
         action=argparse.BooleanOptionalAction,
@@ -79,6 +85,10 @@ def run(args: argparse.Namespace) -> int:
     in_shards = args.out is not None and _is_folder(args.out)
     if args.resume and not in_shards:
         raise UsageError("--resume goes on with a run in a folder", hint="give --out FOLDER/")
+    if args.on == "ray" and not in_shards:
+        raise UsageError("--on ray writes a run's folder", hint="give --out FOLDER/")
+    if args.on == "local" and (args.address or args.gpus):
+        raise UsageError("--address and --gpus are a cluster's", hint="add --on ray")
     scorer = load(args.model, args.runtime, depth=args.depth, max_megapixels=args.max_megapixels)
     sources = find(_listed(args.paths), recursive=args.recursive)
     if (first := next(sources, None)) is None:
@@ -89,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         if in_shards:
             shards = Run(args.out, scorer.model, kind=args.shards, resume=args.resume, rows=args.shard_rows)
             total, sources = _counted(stack.enter_context(shards).pending(sources))
-            results = score_into(shards, scorer, sources, workers=args.workers, batch=args.batch)
+            results = _into(shards, scorer, sources, args)
         else:
             writer = stack.enter_context(RowFile(args.out)) if args.out else None
             total, sources = _counted(sources)
@@ -108,6 +118,16 @@ def run(args: argparse.Namespace) -> int:
         left = "more" if total is None else total - new.count
         print(f"dgiqa: stopped at the first failure, {left} sources left", file=sys.stderr)
     return 1 if new.failed or there.failed else 0
+
+
+def _into(run: Run, scorer: Scorer, sources: Iterable[Found], args: argparse.Namespace) -> Iterator[Result]:
+    """The run's results, on this machine or on a cluster."""
+    if args.on == "local":
+        return local.score_into(run, scorer, sources, workers=args.workers, batch=args.batch)
+    kind = "auto" if args.runtime == "auto" else scorer.runtime.partition(" ")[0]  # the fastest is each worker's own
+    opens = partial(load, args.model, kind, depth=args.depth, max_megapixels=args.max_megapixels)
+    where = {"gpus": args.gpus, "address": args.address}
+    return ray.score_into(run, opens, sources, workers=args.workers, batch=args.batch, **where)
 
 
 @dataclass

@@ -1,1 +1,1 @@
-"""Where a long run is done: on this machine's cores (:mod:`.local`)."""
+"""Where a long run is done: on this machine's cores (:mod:`.local`), or on a cluster (:mod:`.ray`, :mod:`.arrow`)."""

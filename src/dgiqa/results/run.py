@@ -35,6 +35,11 @@ _MANIFEST = "_manifest.json"
 _FORMAT = 2
 
 
+def stamped(row: dict[str, Any], identity: Stamp | None) -> dict[str, Any]:
+    """A row with the columns of a shard; ``identity`` is None if the picture could not be read."""
+    return row | (asdict(identity) if identity else dict.fromkeys(("size", "tag", "sha256")))
+
+
 @dataclass(frozen=True)
 class Shard:
     """A shard that counts: its file, its rows, how many of them failed."""
@@ -158,8 +163,7 @@ class Run:
         Raises:
             OSError: the disk is full, for instance. What was written counts; this shard's rows don't yet.
         """
-        stamped = asdict(identity) if identity else {"size": None, "tag": None, "sha256": None}
-        self._held.append(row | stamped)
+        self._held.append(stamped(row, identity))
         if len(self._held) >= self._limit or time.monotonic() - self._since > self._seconds:
             self.flush()
 

@@ -15,7 +15,7 @@ from dgiqa.sources.found import Found, Held, Stamp, hold, is_unchanged
 from dgiqa.sources.local import Search
 from dgiqa.sources.remote import RemoteObject, is_url, objects
 
-__all__ = ["Found", "Held", "Stamp", "find", "hold", "is_unchanged"]
+__all__ = ["Found", "Held", "Stamp", "find", "hold", "is_unchanged", "source_of"]
 
 
 def find(paths: Iterable[str | Path], *, recursive: bool = True) -> Iterator[Found]:
@@ -40,6 +40,14 @@ def find(paths: Iterable[str | Path], *, recursive: bool = True) -> Iterator[Fou
     search = Search(recursive)
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         yield from _source(search, os.fspath(path))
+
+
+def source_of(path: str) -> Found:
+    """One picture by its path: a file, an object, or a member of an archive. Nothing is listed but that archive."""
+    archive, separator, name = path.partition(SEPARATOR)
+    if separator and is_archive(archive) and not os.path.lexists(path):
+        return next(members(_archive(archive), archive, name))
+    return Found(path, origin=RemoteObject(path) if is_url(path) else None)
 
 
 def _source(search: Search, path: str) -> Iterator[Found]:

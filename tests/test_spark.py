@@ -1,0 +1,59 @@
+"""The example for Spark gives the rows of a run on one machine. Needs pyspark and Java, which the dev extra leaves out."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+pytest.importorskip("pyspark")
+if not shutil.which("java"):
+    pytest.skip("Spark needs Java", allow_module_level=True)
+
+from dgiqa.cli import main
+from dgiqa.results.run import read_run
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def spark() -> Iterator[object]:
+    from pyspark.sql import SparkSession
+
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    session = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+    yield session
+    session.stop()
+
+
+def example() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("spark_example", ROOT / "examples" / "spark.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_rows_are_those_of_one_machine(spark, tmp_path: Path) -> None:
+    from pyspark import cloudpickle
+
+    module = example()
+    cloudpickle.register_pickle_by_value(module)  # spark-submit's main file is sent so, too
+    paths = [str(path) for path in sorted((ROOT / "docs" / "pictures").glob("*.jpg"))]
+    paths.append(str(tmp_path / "none.jpg"))
+    frame = spark.createDataFrame([(path,) for path in paths], ["path"]).repartition(3)
+    module.score(frame).write.parquet(str(tmp_path / "rows"))
+    found = {row["path"]: row.asDict() for row in spark.read.parquet(str(tmp_path / "rows")).collect()}
+    assert main(["score", *paths, "--out", str(tmp_path / "run")]) == 1
+    wanted = {row["path"]: row for row in read_run(tmp_path / "run")}
+    assert found.keys() == wanted.keys()
+    assert {path: {**row, "notes": None} for path, row in found.items()} == {
+        path: {**row, "notes": None} for path, row in wanted.items()
+    }
