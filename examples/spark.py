@@ -2,31 +2,25 @@
 
     spark-submit examples/spark.py paths.parquet rows/ [--model default] [--partitions 64]
 
-Every node needs this package, and reaches the pictures by what their paths say: URLs (extra ``[remote]``) or a shared disk.
+Every node needs this package, and reaches the pictures by their paths: URLs (extra ``[remote]``) or a shared disk.
 Workers keep their scorer between tasks when Spark keeps its Python workers, as it does by default.
 """
 
 from __future__ import annotations
 
 import argparse
-from functools import lru_cache, partial
+from functools import partial
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
-import dgiqa
-from dgiqa.executors.arrow import ArrowScorer, schema
-
-
-@lru_cache(maxsize=1)
-def scorer_of(model: str) -> dgiqa.Scorer:
-    return dgiqa.load(model)
+from dgiqa.executors.arrow import ArrowScorer, kept, schema
 
 
 def score(paths: DataFrame, model: str = "default") -> DataFrame:
     """Rows of ``paths``, a frame with a column of text ``path``; the path comes out as text again."""
-    function = ArrowScorer(partial(scorer_of, model))
+    function = ArrowScorer(partial(kept, model))
     columns = pa.schema([("path", pa.string()), *list(schema())[1:]])
 
     def scored(batches):

@@ -1,4 +1,4 @@
-"""The example for Spark gives the rows of a run on one machine. Needs pyspark and Java, which the dev extra leaves out."""
+"""The example for Spark gives the rows of one machine. Needs pyspark and Java, which the dev extra leaves out."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def example() -> ModuleType:
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
@@ -47,7 +48,8 @@ def test_rows_are_those_of_one_machine(spark, tmp_path: Path) -> None:
     module = example()
     cloudpickle.register_pickle_by_value(module)  # spark-submit's main file is sent so, too
     paths = [str(path) for path in sorted((ROOT / "docs" / "pictures").glob("*.jpg"))]
-    paths.append(str(tmp_path / "none.jpg"))
+    (tmp_path / "cut.jpg").write_bytes(Path(paths[0]).read_bytes()[:2000])
+    paths.append(str(tmp_path / "cut.jpg"))
     frame = spark.createDataFrame([(path,) for path in paths], ["path"]).repartition(3)
     module.score(frame).write.parquet(str(tmp_path / "rows"))
     found = {row["path"]: row.asDict() for row in spark.read.parquet(str(tmp_path / "rows")).collect()}

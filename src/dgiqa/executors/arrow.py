@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from dgiqa.errors import ImageError, ImageUnreadable, RuntimeMissing
 from dgiqa.results.run import SHARD_COLUMNS, stamped
-from dgiqa.scorer import Scorer
+from dgiqa.scorer import Scorer, load
 from dgiqa.sources import Found, Stamp, hold, source_of
 from dgiqa.stream import batched
 from dgiqa.types import Failure, Result, Score
@@ -28,6 +29,12 @@ def table_of(sources: Iterable[Found]) -> Any:
     return pa.table({"path": pa.array(paths, pa.binary()), "origin": pa.array(extra, pa.binary())})
 
 
+@lru_cache(maxsize=2)
+def kept(model: str = "default", **options: Any) -> Scorer:
+    """:func:`dgiqa.load` for engines that send a function anew with each task: a process opens a model once."""
+    return load(model, **options)
+
+
 def refused(table: Any, reason: str) -> Any:
     """The sources of ``table`` with an error of their own: they become failed rows without being looked at."""
     named = [Found(source.path, ImageUnreadable(f"{source.path}: {reason}")) for source in _sources(table)]
@@ -38,7 +45,7 @@ class ArrowScorer:
     """Calls on tables of sources, see :func:`table_of`, or of bare paths and URLs in a column ``path``.
 
     Args:
-        open_scorer: makes the scorer, once where it is called, such as ``functools.partial(dgiqa.load, "default")``.
+        open_scorer: makes the scorer, once where it is called, such as ``functools.partial(kept, "default")``.
         batch: pictures a call of the network.
         folder: what relative paths are relative to.
     """
