@@ -117,7 +117,8 @@ def _chunks(sources: Iterable[Found], workers: int) -> Generator[list[Any]]:
 def _scored(ray: Any, blocks: list[Any], function: ArrowScorer, workers: int, gpus: float) -> Generator[Any]:
     """Tables of rows of a chunk's blocks, as they are done."""
     pool, block = ray.data.ActorPoolStrategy(size=min(workers, len(blocks))), len(blocks[0])
-    ledger = ray.remote(_Ledger).options(num_cpus=0, max_restarts=-1).remote()
+    # A ledger that is lost begins again, empty; calls to it wait for that.
+    ledger = ray.remote(_Ledger).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
     sent = ray.data.from_arrow([_numbered(table, i) for i, table in enumerate(blocks)])
     blocks.clear()  # Ray has them
     tables = sent.map_batches(
