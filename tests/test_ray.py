@@ -21,6 +21,8 @@ import pytest
 ray = pytest.importorskip("ray")
 pytest.importorskip("pyarrow")
 
+from ray.cluster_utils import Cluster  # noqa: E402
+
 import dgiqa  # noqa: E402
 from dgiqa.cli import main  # noqa: E402
 from dgiqa.errors import WeightsError  # noqa: E402
@@ -31,12 +33,17 @@ from dgiqa.sources import find  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    """One for all tests: beginning it takes longer than they do."""
+def cluster() -> Iterator[Cluster]:
+    """Two nodes of one CPU, one with what it takes for a GPU; one cluster for all tests, for it takes long to begin."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers can't import the tests
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
+    soon = {"health_check_period_ms": 1000}  # a node that is lost is noticed after five
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": soon}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    made.add_node(num_cpus=1, num_gpus=1)
+    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+    yield made
     ray.shutdown()
+    made.shutdown()
 
 
 @pytest.fixture
@@ -60,8 +67,9 @@ def by_path(folder: Path) -> dict[str, dict]:
     return found
 
 
-def fake(folder: str, delay: float = 0.0, deadly: str = "") -> dgiqa.Scorer:
-    """A worker's scorer: writes down which process looked at a picture; ``deadly`` ends it."""
+def fake(folder: str, delay: float = 0.0, deadly: str = "", until: str = "") -> dgiqa.Scorer:
+    """A worker's scorer: writes down which process looked at a picture, its node and GPUs; then ``deadly`` ends it, or
+    it waits for the file ``until``."""
     import dataclasses
 
     from dgiqa.models import find_card
@@ -69,9 +77,13 @@ def fake(folder: str, delay: float = 0.0, deadly: str = "") -> dgiqa.Scorer:
 
     def see(views):
         time.sleep(delay)
-        (Path(folder) / f"{os.getpid()}-{time.time_ns()}").touch()
+        there = f"{ray.get_runtime_context().get_node_id()} {os.environ.get('CUDA_VISIBLE_DEVICES', '')}"
+        (Path(folder) / f"{os.getpid()}-{time.time_ns()}").write_text(there)
         if deadly and abs(float(views.color.mean()) - float(deadly)) < 0.01:
             os.kill(os.getpid(), signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while until and not os.path.exists(until) and time.monotonic() < deadline:
+            time.sleep(0.05)
         return (views.color.mean((1, 2, 3)) / 255).astype(np.float32)
 
     card = dataclasses.replace(find_card("dgiqa_mobile.biq2021"), interval=None)
@@ -142,7 +154,7 @@ def test_a_driver_that_is_killed_goes_on(pictures: Path, tmp_path: Path) -> None
     process = subprocess.Popen(line, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        if len(list((tmp_path / "run").glob("rows-*"))) >= 3:
+        if len(list((tmp_path / "run").glob("rows-*"))) >= 4:  # the manifest may not name the newest yet
             break
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
@@ -163,10 +175,35 @@ def test_a_worker_s_own_error_is_the_run_s(pictures: Path, tmp_path: Path) -> No
         list(on_ray.score_into(run, opens, find([pictures]), workers=1))
 
 
+def test_a_run_goes_on_elsewhere(pictures: Path, tmp_path: Path) -> None:
+    """Begun here, gone on with there, and finished here: no picture twice, none that was done done again."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    opens, folder = partial(fake, str(marks)), tmp_path / "run"
+    judge, paths = fake(str(marks)), sorted(pictures.iterdir())
+    for count, there in ((6, False), (15, True), (24, False)):
+        with Run(folder, judge.model, kind="jsonl", resume=True, rows=4) as run:
+            pending = run.pending(find(paths[:count]))
+            done = on_ray.score_into(run, opens, pending) if there else local.score_into(run, judge, pending)
+            assert len(list(done)) == count - run.kept
+    assert len(by_path(folder)) == 24
+    assert len(list(marks.iterdir())) == 23  # all but the broken one, once each
+    assert {int(mark.name.partition("-")[0]) == os.getpid() for mark in marks.iterdir()} == {True, False}
+
+
+def test_workers_get_their_gpus(pictures: Path, tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    opens = partial(fake, str(marks))
+    with Run(tmp_path / "run", opens().model, kind="jsonl") as run:
+        assert len(list(on_ray.score_into(run, opens, find(sorted(pictures.iterdir())[:4]), gpus=0.5, batch=2))) == 4
+    assert {mark.read_text().split(" ")[1] for mark in marks.iterdir()} == {"0"}
+
+
 def test_sources_are_listed_in_bounded_numbers(pictures: Path, tmp_path: Path, monkeypatch) -> None:
-    """An endless list is no trouble: no more than a chunk is taken ahead."""
-    monkeypatch.setattr(on_ray, "BLOCK", 2)
-    monkeypatch.setattr(on_ray, "CHUNK", 6)
+    """An endless list is no trouble: one chunk is taken ahead of the one that is scored, no more."""
+    for name, value in (("BLOCK", 2), ("CHUNK", 6), ("CHUNK_OF_A_WORKER", 6)):
+        monkeypatch.setattr(on_ray, name, value)
     taken = []
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -182,7 +219,35 @@ def test_sources_are_listed_in_bounded_numbers(pictures: Path, tmp_path: Path, m
         for _ in range(7):
             next(results)
         results.close()
-    assert len(taken) == 12
+    assert 12 <= len(taken) <= 18
+
+
+def test_chunks_are_every_source_once_in_blocks_for_all_workers(monkeypatch) -> None:
+    for name, value in (("BLOCK", 4), ("CHUNK", 50), ("CHUNK_OF_A_WORKER", 60), ("LARGEST_CHUNK", 150)):
+        monkeypatch.setattr(on_ray, name, value)
+
+    def cut(count: int, workers: int) -> list[list[int]]:
+        sources = [dgiqa.Found(str(i)) for i in range(count)]
+        chunks = [list(chunk) for chunk in on_ray._chunks(sources, workers)]
+        names = [os.fsdecode(name) for chunk in chunks for block in chunk for name in block["path"].to_pylist()]
+        assert names == [source.path for source in sources]
+        return [[len(block) for block in chunk] for chunk in chunks]
+
+    assert cut(0, 2) == []
+    assert cut(3, 2) == [[1, 1, 1]]
+    assert cut(14, 2) == [[2] * 7]  # four blocks of each worker at least, while there is enough
+    assert [sum(chunk) for chunk in cut(500, 2)] == [50, 100, 120, 120, 110]
+    assert [sum(chunk) for chunk in cut(500, 9)] == [50, 100, 150, 150, 50]
+    assert max(map(max, cut(500, 9))) == 18  # many workers get large blocks
+
+
+def test_what_breaks_a_list_breaks_the_run(tmp_path: Path, pictures: Path) -> None:
+    def broken() -> Iterator[dgiqa.Found]:
+        yield dgiqa.Found(str(pictures / "00.png"))
+        raise OSError(5, "the list can't be read")
+
+    with Run(tmp_path / "run", "a@1", kind="jsonl") as run, pytest.raises(OSError, match="the list can't be read"):
+        list(on_ray.score_into(run, partial(fake, str(tmp_path)), broken()))
 
 
 def test_bare_paths_and_members_are_found_by_their_names(pictures: Path, tmp_path: Path) -> None:
@@ -212,3 +277,37 @@ def test_what_a_cluster_cannot_do_is_said(pictures: Path, tmp_path: Path, monkey
     assert main([*base, "--on", "ray", "--out", str(tmp_path / "c")]) == 2
     assert "pip install 'dgiqa[ray]'" in capsys.readouterr().err
     assert json.loads((tmp_path / "c" / "_manifest.json").read_text())["shards"] == []
+
+
+def test_a_node_that_is_lost_loses_and_doubles_nothing(pictures: Path, tmp_path: Path, cluster, monkeypatch) -> None:
+    """One of three dies while its worker has a picture in hand; until then the others wait over theirs.
+
+    The last test, for the cluster takes a while to get over it.
+    """
+    monkeypatch.setattr(on_ray, "BLOCK", 4)
+    marks, lost = tmp_path / "marks", tmp_path / "lost"
+    marks.mkdir()
+    node = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    opens = partial(fake, str(marks), until=str(lost))
+
+    def seen_there() -> list[Path]:
+        return [mark for mark in marks.iterdir() if mark.read_text().startswith(node.node_id)]
+
+    def lose() -> None:
+        deadline = time.monotonic() + 60
+        while not seen_there() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        cluster.remove_node(node, allow_graceful=False)
+        lost.touch()
+
+    loser = threading.Thread(target=lose)
+    loser.start()
+    with Run(tmp_path / "there", opens().model, kind="jsonl", rows=5) as run:
+        results = list(on_ray.score_into(run, opens, run.pending(find([pictures])), workers=3))
+    loser.join()
+    assert seen_there(), "no worker of the node that was lost had a picture in hand"
+    assert len(results) == 24
+    with Run(tmp_path / "here", (judge := opens()).model, kind="jsonl") as run:
+        list(local.score_into(run, judge, run.pending(find([pictures]))))
+    assert by_path(tmp_path / "there") == by_path(tmp_path / "here")

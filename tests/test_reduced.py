@@ -77,7 +77,7 @@ def test_a_jpeg_is_reduced_as_far_as_its_short_side_allows(size, least, decoded,
         assert found.pixels.shape == (decoded[1], decoded[0], 3)
         assert (found.width, found.height) == size
         small = picture(*size, mode).convert("RGB").resize(decoded, PIL.Image.Resampling.BOX)
-        assert np.abs(found.pixels.astype(int) - np.asarray(small)).mean() < 4
+        assert np.abs(found.pixels.astype(int) - np.asarray(small)).mean() < 8  # odd sides are half a pixel off
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

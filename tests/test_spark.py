@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -49,7 +50,9 @@ def test_rows_are_those_of_one_machine(spark, tmp_path: Path) -> None:
     cloudpickle.register_pickle_by_value(module)  # spark-submit's main file is sent so, too
     paths = [str(path) for path in sorted((ROOT / "docs" / "pictures").glob("*.jpg"))]
     (tmp_path / "cut.jpg").write_bytes(Path(paths[0]).read_bytes()[:2000])
-    paths.append(str(tmp_path / "cut.jpg"))
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as packed:
+        packed.write(paths[0], "again.jpg")
+    paths += [str(tmp_path / "cut.jpg"), f"{tmp_path / 'more.zip'}::again.jpg"]
     frame = spark.createDataFrame([(path,) for path in paths], ["path"]).repartition(3)
     module.score(frame).write.parquet(str(tmp_path / "rows"))
     found = {row["path"]: row.asDict() for row in spark.read.parquet(str(tmp_path / "rows")).collect()}

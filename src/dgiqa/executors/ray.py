@@ -12,9 +12,12 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
-from itertools import islice
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import chain, islice
 from typing import Any
 
 from dgiqa import errors
@@ -23,12 +26,15 @@ from dgiqa.executors.arrow import ArrowScorer, refused, results_of, table_of
 from dgiqa.results.run import Run
 from dgiqa.scorer import Scorer
 from dgiqa.sources import Found
+from dgiqa.stream import batched
 from dgiqa.types import Result
 
-#: Sources of a block: what a worker that is lost has to do again at most.
-BLOCK = 32
-#: Sources that are listed, and blocks of them made, before the first of them is scored.
-CHUNK = 50_000
+#: Sources of a block, at least and at most: what a worker that is lost has to do again. Each block costs this process
+#: some 10 ms, so that many workers get larger ones: two sources for each of them.
+BLOCK, LARGEST_BLOCK = 32, 512
+#: Sources that are listed, and blocks of them made, before the first of them is scored. Between two chunks workers end
+#: and begin, which takes seconds, so that chunks double to so many sources a worker, and to so many in all.
+CHUNK, CHUNK_OF_A_WORKER, LARGEST_CHUNK = 50_000, 20_000, 2_000_000
 #: Workers that are lost over one picture before it gets a failed row instead of a further try.
 DEATHS = 2
 
@@ -65,26 +71,59 @@ def score_into(
     try:
         _check_room(ray, gpus)
         function = ArrowScorer(open_scorer, batch=batch, folder=os.getcwd())
-        iterator = iter(sources)
-        while chunk := list(islice(iterator, CHUNK)):
-            for table in _scored(ray, chunk, function, workers, gpus):
-                for result, identity in results_of(table):
-                    run.add(result.as_row(), identity)
-                    yield result
+        with closing(_chunks(sources, workers)) as chunks:
+            for blocks in chunks:
+                for table in _scored(ray, blocks, function, workers, gpus):
+                    for result, identity in results_of(table):
+                        run.add(result.as_row(), identity)
+                        yield result
     finally:
         if began:
             ray.shutdown()
 
 
-def _scored(ray: Any, chunk: list[Found], function: ArrowScorer, workers: int, gpus: float) -> Generator[Any]:
+def _chunks(sources: Iterable[Found], workers: int) -> Generator[list[Any]]:
+    """Lists of blocks, each a table of sources. A thread lists the next chunk while this one is scored."""
+    block = min(max(BLOCK, 2 * workers), LARGEST_BLOCK)
+    iterator, stop = iter(sources), threading.Event()
+
+    def listed(size: int, block: int) -> list[Any]:
+        blocks = []
+        for some in batched(islice(iterator, size), block):
+            blocks.append(table_of(some))
+            if stop.is_set():
+                break
+        return blocks
+
+    def first() -> list[Any]:
+        """Fewer than fill four blocks of each worker are cut finer, so that none is idle."""
+        nonlocal iterator
+        few = list(islice(iterator, min(4 * block * workers, CHUNK)))
+        iterator = chain(few, iterator)
+        return listed(CHUNK, min(block, max(1, -(-len(few) // (4 * workers)))))
+
+    size, most = CHUNK, min(max(CHUNK, CHUNK_OF_A_WORKER * workers), LARGEST_CHUNK)
+    with ThreadPoolExecutor(1, thread_name_prefix="dgiqa") as thread:
+        due = thread.submit(first)
+        try:
+            while blocks := due.result():
+                size = min(2 * size, most)
+                due = thread.submit(listed, size, block)
+                yield blocks
+        finally:
+            stop.set()
+
+
+def _scored(ray: Any, blocks: list[Any], function: ArrowScorer, workers: int, gpus: float) -> Generator[Any]:
     """Tables of rows of a chunk's blocks, as they are done."""
-    blocks = [table_of(chunk[i : i + BLOCK]) for i in range(0, len(chunk), BLOCK)]
-    pool = ray.data.ActorPoolStrategy(size=min(workers, len(blocks)))
+    pool, block = ray.data.ActorPoolStrategy(size=min(workers, len(blocks))), len(blocks[0])
     ledger = ray.remote(_Ledger).options(num_cpus=0, max_restarts=-1).remote()
-    tables = ray.data.from_arrow([_numbered(table, i) for i, table in enumerate(blocks)]).map_batches(
+    sent = ray.data.from_arrow([_numbered(table, i) for i, table in enumerate(blocks)])
+    blocks.clear()  # Ray has them
+    tables = sent.map_batches(
         _Actor,
         fn_constructor_args=(function, ledger),
-        batch_size=None,  # a block as it is
+        batch_size=block,  # a block as it is: all have so many but the last, and without a number GPUs are refused
         batch_format="pyarrow",
         compute=pool,
         num_cpus=1,

