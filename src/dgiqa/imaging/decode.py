@@ -197,21 +197,22 @@ def _from_stream(stream: BinaryIO, job: _Job) -> UInt8:
             f"{job.name}: begins as {FORMAT_NAMES[kind]}, but is damaged or of a variant not decoded here",
             hint="get a fresh copy of it, or save it again as an 8-bit PNG or JPEG",
         ) from None
-    return _from_pillow(image, job, least_side=job.least_side)
+    return _from_pillow(image, job, own=True)
 
 
-def _from_pillow(image: PIL.Image.Image, job: _Job, least_side: int = 0) -> UInt8:
+def _from_pillow(image: PIL.Image.Image, job: _Job, own: bool = False) -> UInt8:
+    """The pixels of ``image``, which is nobody else's if it is ``own``."""
     megapixels, declared = _megapixels(image), image.size
     job.check_size(*declared, megapixels)
     _note_frames(image, job.notes)
-    if least_side and image.format in ("JPEG", "MPO"):
-        _reduce(image, least_side)
+    if own and job.least_side and image.format in ("JPEG", "MPO"):
+        _reduce(image, job.least_side)
     reduced = image.size != declared
     _load(image, megapixels)
     orientation = _orientation(image, job.notes)
     full = declared if reduced else image.size  # Pillow turns a TIFF while it loads
     full = full[::-1] if orientation in _ON_ITS_SIDE else full
-    image = to_srgb(image, job.name, job.background, job.notes)
+    image = to_srgb(image, job.name, job.background, job.notes, own=own)
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
     if job.fitted is not None:
@@ -301,7 +302,7 @@ def _from_heif(stream: BinaryIO, job: _Job) -> UInt8:
     job.check_size(*file.size)
     if len(file) > 1:
         job.notes.append(f"primary of {len(file)} pictures")
-    return _from_pillow(file.to_pillow(), job)  # libheif has turned it, and pi_heif reset its EXIF
+    return _from_pillow(file.to_pillow(), job, own=True)  # libheif has turned it, and pi_heif reset its EXIF
 
 
 def _from_raw(stream: BinaryIO, job: _Job) -> UInt8:
