@@ -15,5 +15,8 @@ check:  ## style, types, layers
 test:
 	OMP_WAIT_POLICY=passive $(PYTHON) -m pytest
 
-bench:  ## cold start, import, rate and memory; writes benchmarks/RESULTS.json
-	$(PYTHON) benchmarks/speed.py
+PICTURES ?= docs/pictures
+bench:  ## cold start, import, rate, memory, stages, of PICTURES=folder; writes benchmarks/RESULTS.md
+	$(PYTHON) benchmarks/speed.py --pictures $(PICTURES)
+	$(PYTHON) benchmarks/stages.py --pictures $(PICTURES)
+	$(PYTHON) benchmarks/table.py

@@ -37,8 +37,9 @@ FLAGS = {
     "fetch": {"--mirror", "--offline", "--timeout"},
     "models": {"--json"},
     "score": {
-        "--batch", "--depth", "--fail-fast", "--json", "--max-megapixels", "--model", "--no-recursive", "--out",
-        "--recursive", "--resume", "--runtime", "--shard-rows", "--shards", "--sort", "--workers",
+        "--address", "--batch", "--depth", "--fail-fast", "--fast", "--gpus", "--json", "--max-megapixels", "--model",
+        "--no-recursive", "--on", "--out", "--recursive", "--resume", "--runtime", "--shard-rows", "--shards", "--sort",
+        "--workers",
     },
     "train": {"--cache", "--data", "--keep-pictures", "--out", "--set"},
 }  # fmt: skip

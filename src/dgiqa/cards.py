@@ -42,6 +42,8 @@ class Recipe:
         background: sRGB colour (0 to 255) under transparent pixels.
         depth: name of the depth card; empty for a network without depth.
         depth_from: depth is estimated on the whole original ``picture``, or on the whole ``resized`` one.
+        reduce: a JPEG may be decoded at a half, a quarter or an eighth of its size, if it keeps this many times
+            ``short_side``; only where speed is asked for, since it moves scores a little. 0: never.
     """
 
     short_side: int
@@ -55,6 +57,7 @@ class Recipe:
     background: tuple[int, int, int] = (255, 255, 255)
     depth: str = ""
     depth_from: Literal["picture", "resized"] = "resized"
+    reduce: float = 0.0
 
     def check(self) -> None:
         """Raises ValueError when the numbers contradict each other."""
@@ -68,6 +71,8 @@ class Recipe:
             raise ValueError("count goes with views = 'random', and only there")
         if self.seed < 0 or (self.seed and self.views != "random"):
             raise ValueError("seed goes with views = 'random', and is not negative")
+        if self.reduce and (self.reduce < 1 or self.depth_from != "resized"):
+            raise ValueError("reduce is 0, or at least 1 and for depth_from = 'resized'")
         if any(not 0 <= value <= 255 for value in self.background):
             raise ValueError("background must be three numbers from 0 to 255")
 

@@ -8,6 +8,7 @@ A score is a function of the pixels and the model card: not of the batch, the or
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
@@ -53,10 +54,12 @@ class Scorer:
         model: str | None = None,
         runtime: str = "",
         max_megapixels: float = MAX_MEGAPIXELS,
+        fast: bool = False,
     ) -> None:
         self.card = card
         self.model, self.runtime = model or card.label, runtime
         self.max_megapixels = max_megapixels
+        self._least_side = math.ceil(card.recipe.reduce * card.recipe.short_side) if fast else 0
         self._network = network
         self._depth = depth
 
@@ -125,8 +128,14 @@ class Scorer:
             source = source.path if source.origin is None else Held(source.path, source.origin.read())
         if isinstance(source, Held):
             name, source = source.path, source.data
-        background = self.card.recipe.background
-        return decode.decode(source, name=name, background=background, max_megapixels=self.max_megapixels)
+        return decode.decode(
+            source,
+            name=name,
+            background=self.card.recipe.background,
+            max_megapixels=self.max_megapixels,
+            least_side=self._least_side,
+            fitted=self.card.recipe if self.card.recipe.depth_from == "resized" else None,
+        )
 
     def _judge(self, seen: _Seen, raws: np.ndarray) -> Score:
         """From (V,) raw scores, or (V, 2) raw scores and their spreads."""
@@ -162,6 +171,7 @@ def load(
     *,
     depth: str | None = None,
     max_megapixels: float = MAX_MEGAPIXELS,
+    fast: bool = False,
 ) -> Scorer:
     """The scorer of the model ``name``: ``default``, a card's name, or the path of a card of your own.
 
@@ -172,6 +182,7 @@ def load(
             raw score; within one they are the same to the last bit.
         depth: another depth card than the model's own; rows then say so, for it is another score.
         max_megapixels: pictures larger than this are refused.
+        fast: JPEGs are decoded at a reduced scale as far as the card's recipe allows; rows say so, for it moves scores.
 
     Raises:
         ModelNotFound, CardError, RuntimeMissing, WeightsError: each with the way out.
@@ -181,6 +192,8 @@ def load(
         raise UsageError(f"{card.name} estimates {card.kind}, it gives no score", hint="dgiqa models lists them")
     if not max_megapixels > 0:
         raise UsageError(f"max_megapixels = {max_megapixels}: nothing is that small", hint="give a positive number")
+    if fast and not card.recipe.reduce:
+        raise UsageError(f"{card.name} allows no decoding at a reduced scale", hint="leave fast, or --fast, out")
     own = depth_card(card)
     if depth and not own:
         raise UsageError(f"{card.name} looks at no depth", hint="leave depth out")
@@ -189,9 +202,11 @@ def load(
     estimator = open_depth(depth or own, runtime) if own else None
     if estimator and own and (seen_by := _label(estimator.card, runtime)) != own.label:
         model += f"+{seen_by}"
+    if fast:
+        model += "+fast"
     kind = weights_for(card, runtime)
     runs = f"{runtime} {card.weights[kind].precision}" if kind else runtime
-    return Scorer(card, network, estimator, model=model, runtime=runs, max_megapixels=max_megapixels)
+    return Scorer(card, network, estimator, model=model, runtime=runs, max_megapixels=max_megapixels, fast=fast)
 
 
 def _label(card: ModelCard, runtime: str | None) -> str:

@@ -25,19 +25,21 @@ class Image:
         pixels: (H, W, 3) uint8, sRGB, upright.
         name: how messages and rows call it (a path, or ``<bytes>``, ``<array>``, ``<image>``).
         notes: what the decoder did that a reader should know, such as ``first of 12 frames``.
+        full: (width, height) of the picture where the pixels are those of another size; else None.
     """
 
     pixels: UInt8
     name: str
     notes: tuple[str, ...] = ()
+    full: tuple[int, int] | None = None
 
     @property
     def width(self) -> int:
-        return int(self.pixels.shape[1])
+        return self.full[0] if self.full else int(self.pixels.shape[1])
 
     @property
     def height(self) -> int:
-        return int(self.pixels.shape[0])
+        return self.full[1] if self.full else int(self.pixels.shape[0])
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
+from typing import Any
 
 from dgiqa.cli._output import print_json, print_table, watch
 from dgiqa.errors import UsageError
@@ -64,6 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", metavar="HOST", help="of a Ray cluster; default: one is begun on this machine")
     parser.add_argument("--gpus", type=float, default=0.0, metavar="N", help="GPUs of each worker on Ray (default 0)")
     parser.add_argument(
+        "--fast",
+        action="store_true",
+        help="decode large JPEGs at a reduced scale; scores move a little, and the model's name says so",
+    )
+    parser.add_argument(
         "--recursive",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -89,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--on ray writes a run's folder", hint="give --out FOLDER/")
     if args.on == "local" and (args.address or args.gpus):
         raise UsageError("--address and --gpus are a cluster's", hint="add --on ray")
-    scorer = load(args.model, args.runtime, depth=args.depth, max_megapixels=args.max_megapixels)
+    scorer = load(args.model, args.runtime, **_options(args))
     sources = find(_listed(args.paths), recursive=args.recursive)
     if (first := next(sources, None)) is None:
         raise UsageError(f"no pictures in {', '.join(args.paths)}", hint="PDFs, videos and hidden files are left out")
@@ -125,9 +131,13 @@ def _into(run: Run, scorer: Scorer, sources: Iterable[Found], args: argparse.Nam
     if args.on == "local":
         return local.score_into(run, scorer, sources, workers=args.workers, batch=args.batch)
     kind = "auto" if args.runtime == "auto" else scorer.runtime.partition(" ")[0]  # the fastest is each worker's own
-    opens = partial(load, args.model, kind, depth=args.depth, max_megapixels=args.max_megapixels)
+    opens = partial(load, args.model, kind, **_options(args))
     where = {"gpus": args.gpus, "address": args.address}
     return ray.score_into(run, opens, sources, workers=args.workers, batch=args.batch, **where)
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    return {"depth": args.depth, "max_megapixels": args.max_megapixels, "fast": args.fast}
 
 
 @dataclass

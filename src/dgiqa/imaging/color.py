@@ -18,7 +18,9 @@ from dgiqa.errors import ImageUnsupported
 _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 
 
-def to_srgb(image: PIL.Image.Image, name: str, background: tuple[int, int, int], notes: list[str]) -> PIL.Image.Image:
+def to_srgb(
+    image: PIL.Image.Image, name: str, background: tuple[int, int, int], notes: list[str], *, own: bool = False
+) -> PIL.Image.Image:
     """A loaded image of any mode as 8-bit sRGB of mode RGB; ``image`` itself where nothing is to be done.
 
     Args:
@@ -26,6 +28,7 @@ def to_srgb(image: PIL.Image.Image, name: str, background: tuple[int, int, int],
         name: what errors call it.
         background: sRGB colour that shows through transparent pixels.
         notes: gets what a reader should know.
+        own: whether ``image`` may be changed, which saves a copy.
 
     Raises:
         ImageUnsupported: integers or floats outside the range that can be scaled.
@@ -39,7 +42,7 @@ def to_srgb(image: PIL.Image.Image, name: str, background: tuple[int, int, int],
         image = image.getchannel("L") if image.mode == "LA" else image.convert("RGB")
     if image.mode not in _SPACES:
         image = image.convert("L" if image.mode == "1" else "RGB")
-    image = _apply_profile(image, profile, notes)
+    image = _apply_profile(image, profile, notes, own)
     if alpha is None or np.min(alpha.getextrema()) == 255:
         return image
     notes.append("transparency composited on #{:02x}{:02x}{:02x}".format(*background))
@@ -82,17 +85,17 @@ def _scaled(values: npt.NDArray[Any], peak: int, name: str) -> tuple[int, npt.ND
     return peak, ((values.astype(np.uint32) * 255 + peak // 2) // peak).astype(np.uint8)
 
 
-def _apply_profile(image: PIL.Image.Image, profile: Any, notes: list[str]) -> PIL.Image.Image:
+def _apply_profile(image: PIL.Image.Image, profile: Any, notes: list[str], own: bool) -> PIL.Image.Image:
     """L, RGB or CMYK through the embedded profile to sRGB; without a usable one by the plain formula."""
     if profile:
         try:
-            return _through_profile(image, bytes(profile), notes)
+            return _through_profile(image, bytes(profile), notes, own)
         except Exception:  # whatever a damaged profile provokes: the pixels are still there
             notes.append("damaged ICC profile ignored")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _through_profile(image: PIL.Image.Image, data: bytes, notes: list[str]) -> PIL.Image.Image:
+def _through_profile(image: PIL.Image.Image, data: bytes, notes: list[str], own: bool) -> PIL.Image.Image:
     from PIL import ImageCms
 
     profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
@@ -106,8 +109,9 @@ def _through_profile(image: PIL.Image.Image, data: bytes, notes: list[str]) -> P
     transform = ImageCms.buildTransform(profile, srgb, image.mode, "RGB")
     if image.mode != "CMYK" and _changes_nothing(transform, image.mode):
         return image if image.mode == "RGB" else image.convert("RGB")
-    converted = ImageCms.applyTransform(image, transform)
-    if converted is None:
+    in_place = own and image.mode == "RGB"
+    converted = ImageCms.applyTransform(image, transform, inPlace=in_place) or image
+    if converted is image and not in_place:
         raise ValueError("no image came out of the transform")
     description = " ".join(ImageCms.getProfileDescription(profile).split())[:60]
     notes.append(f"ICC profile {description!r} converted to sRGB")

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from dgiqa.cards import Recipe
 from dgiqa.errors import (
     ImageError,
     ImageNotFound,
@@ -29,6 +30,7 @@ from dgiqa.errors import (
     ImageUnsupported,
 )
 from dgiqa.imaging.color import to_srgb
+from dgiqa.imaging.resize import fit_picture
 from dgiqa.imaging.sniff import FORMAT_NAMES, HEAD, declares_no_area, describe, is_raw_tiff, sniff
 from dgiqa.types import Image, UInt8
 
@@ -45,6 +47,9 @@ _UPRIGHT = {
     8: PIL.Image.Transpose.ROTATE_90,
 }
 
+#: Those that swap width and height.
+_ON_ITS_SIDE = (5, 6, 7, 8)
+
 _FRESH_COPY = "get a fresh copy of it, or leave it out"
 
 
@@ -55,7 +60,10 @@ class _Job:
     name: str
     background: tuple[int, int, int]
     max_megapixels: float
+    least_side: int = 0
+    fitted: Recipe | None = None
     notes: list[str] = field(default_factory=list)
+    full: list[tuple[int, int]] = field(default_factory=list)  # upright, where it is more than the pixels
 
     def check_size(self, width: int, height: int, megapixels: float | None = None) -> None:
         if width < 1 or height < 1:
@@ -75,6 +83,8 @@ def decode(
     name: str | None = None,
     background: tuple[int, int, int] = (255, 255, 255),
     max_megapixels: float = 250.0,
+    least_side: int = 0,
+    fitted: Recipe | None = None,
 ) -> Image:
     """One picture, upright, as 8-bit sRGB.
 
@@ -84,6 +94,10 @@ def decode(
         name: how messages and rows call it; else the path, ``<bytes>``, ``<image>`` or ``<array>``.
         background: sRGB colour under transparent pixels.
         max_megapixels: limit on width × height / 10⁶, checked before pixels are decoded.
+        least_side: a JPEG may be decoded at a half, a quarter or an eighth of its size as long as its short side keeps
+            this many pixels; 0 for never. What is in memory already stays as it is.
+        fitted: the recipe that will resize it, if nothing wants all its pixels: it may come at that recipe's size, with
+            the pixels that resizing it later would give.
 
     Returns:
         Image whose pixels are a contiguous, read-only (H, W, 3) uint8 array shared with nobody. Its notes say
@@ -93,7 +107,7 @@ def decode(
         ImageNotFound, ImageUnreadable, ImageUnsupported, ImageTooLarge, ImageTooSmall: never anything else
             for a source of a type named above.
     """
-    job = _Job(name or name_of(source), background, max_megapixels)
+    job = _Job(name or name_of(source), background, max_megapixels, least_side, fitted)
     with _as_image_error(job.name):
         if isinstance(source, np.ndarray):
             pixels = _from_array(source, job)
@@ -111,7 +125,7 @@ def decode(
                 hint="pass a path, the bytes of a file, a Pillow image or a uint8 array",
             )
     pixels.setflags(write=False)
-    return Image(pixels, job.name, tuple(job.notes))
+    return Image(pixels, job.name, tuple(job.notes), next(iter(job.full), None))
 
 
 def name_of(source: Source) -> str:
@@ -183,23 +197,41 @@ def _from_stream(stream: BinaryIO, job: _Job) -> UInt8:
             f"{job.name}: begins as {FORMAT_NAMES[kind]}, but is damaged or of a variant not decoded here",
             hint="get a fresh copy of it, or save it again as an 8-bit PNG or JPEG",
         ) from None
-    return _from_pillow(image, job)
+    return _from_pillow(image, job, own=True)
 
 
-def _from_pillow(image: PIL.Image.Image, job: _Job) -> UInt8:
-    megapixels = _megapixels(image)
-    job.check_size(*image.size, megapixels)
+def _from_pillow(image: PIL.Image.Image, job: _Job, own: bool = False) -> UInt8:
+    """The pixels of ``image``, which is nobody else's if it is ``own``."""
+    megapixels, declared = _megapixels(image), image.size
+    job.check_size(*declared, megapixels)
     _note_frames(image, job.notes)
+    if own and job.least_side and image.format in ("JPEG", "MPO"):
+        _reduce(image, job.least_side)
+    reduced = image.size != declared
     _load(image, megapixels)
     orientation = _orientation(image, job.notes)
-    image = to_srgb(image, job.name, job.background, job.notes)
+    full = declared if reduced else image.size  # Pillow turns a TIFF while it loads
+    full = full[::-1] if orientation in _ON_ITS_SIDE else full
+    image = to_srgb(image, job.name, job.background, job.notes, own=own)
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
+    if job.fitted is not None:
+        image = fit_picture(image, job.fitted, full)
+    if image.size != full:
+        job.full.append(full)
     return np.asarray(image)
 
 
+def _reduce(image: PIL.Image.Image, least_side: int) -> None:
+    """Has a JPEG decoded at 1/2, 1/4 or 1/8, by fewer of its cosines, while its short side keeps ``least_side``."""
+    short = min(image.size)
+    if short >= 2 * least_side:
+        width, height = (max(1, side * least_side // short) for side in image.size)
+        image.draft(None, (width, height))
+
+
 def _load(image: PIL.Image.Image, megapixels: float) -> None:
-    """The one place where Pillow decodes pixels; a reduced scale for JPEG would be asked for here."""
+    """The one place where Pillow decodes pixels."""
     limit = PIL.Image.MAX_IMAGE_PIXELS
     with _without_pillow_limit() if limit is not None and megapixels * 1e6 > limit else nullcontext():
         image.load()
@@ -270,7 +302,7 @@ def _from_heif(stream: BinaryIO, job: _Job) -> UInt8:
     job.check_size(*file.size)
     if len(file) > 1:
         job.notes.append(f"primary of {len(file)} pictures")
-    return _from_pillow(file.to_pillow(), job)  # libheif has turned it, and pi_heif reset its EXIF
+    return _from_pillow(file.to_pillow(), job, own=True)  # libheif has turned it, and pi_heif reset its EXIF
 
 
 def _from_raw(stream: BinaryIO, job: _Job) -> UInt8:

@@ -84,9 +84,22 @@ def fit_size(width: int, height: int, recipe: Recipe) -> tuple[int, int]:
     return (fitted, recipe.short_side) if width >= height else (recipe.short_side, fitted)
 
 
-def fit(pixels: UInt8, recipe: Recipe) -> UInt8:
-    """The picture at :func:`fit_size`, with the recipe's kernel; (H, W, 3) uint8 both."""
-    return resize(pixels, *fit_size(pixels.shape[1], pixels.shape[0], recipe), recipe.kernel)
+def fit(pixels: UInt8, recipe: Recipe, full: tuple[int, int] | None = None) -> UInt8:
+    """The picture at :func:`fit_size`, of its ``full`` (width, height) if it was decoded at a reduced scale, with the
+    recipe's kernel; (H, W, 3) uint8 both.
+    """
+    width, height = full or (pixels.shape[1], pixels.shape[0])
+    return resize(pixels, *fit_size(width, height, recipe), recipe.kernel)
+
+
+def fit_picture(picture: PIL.Image.Image, recipe: Recipe, full: tuple[int, int]) -> PIL.Image.Image:
+    """The same for a Pillow image, if the kernel is Pillow's, else ``picture`` itself: an array as large as the
+    picture would take as long as decoding it.
+    """
+    size = fit_size(*full, recipe)
+    if recipe.kernel not in _PILLOW or picture.size == size:
+        return picture
+    return picture.resize(size, _PILLOW[recipe.kernel])
 
 
 def _interpolate(source: UInt8 | Float32, width: int, height: int, taps: int) -> Iterator[tuple[slice, Float32]]:

@@ -36,7 +36,7 @@ def make_views(image: Image, recipe: Recipe, depth_map: DepthMap | None = None) 
     Raises:
         ValueError: ``depth_map`` returned something other than uint8 of the size it was given.
     """
-    pixels = fit(image.pixels, recipe)
+    pixels = fit(image.pixels, recipe, image.full)
     height, width = pixels.shape[:2]
     boxes = make_boxes(width, height, recipe)
     if depth_map is None:
