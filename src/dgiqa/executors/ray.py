@@ -30,7 +30,7 @@ from dgiqa.stream import batched
 from dgiqa.types import Result
 
 #: Sources of a block, at least and at most: what a worker that is lost has to do again. Each block costs this process
-#: some 10 ms, so that many workers get larger ones: two sources for each of them.
+#: some 5 ms, so that many workers get larger ones: two sources for each of them.
 BLOCK, LARGEST_BLOCK = 32, 512
 #: Sources that are listed, and blocks of them made, before the first of them is scored. Between two chunks workers end
 #: and begin, which takes seconds, so that chunks double to so many sources a worker, and to so many in all.
