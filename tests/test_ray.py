@@ -134,6 +134,39 @@ def test_a_worker_that_is_killed_loses_and_doubles_nothing(pictures: Path, tmp_p
     assert by_path(tmp_path / "there") == by_path(tmp_path / "here")
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for a process of the cluster in /proc")
+def test_a_ledger_that_is_lost_stops_nothing(pictures: Path, tmp_path: Path, monkeypatch) -> None:
+    """It lives in a process of its own, on whatever node has room."""
+    monkeypatch.setattr(on_ray, "BLOCK", 2)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    killed = 0
+    with Run(tmp_path / "run", fake(str(marks)).model, kind="jsonl") as run:
+        for _ in on_ray.score_into(run, partial(fake, str(marks), 0.05), run.pending(find([pictures])), workers=1):
+            if not killed:
+                killed = ledger()
+                os.kill(killed, signal.SIGKILL)
+                before = len(list(marks.iterdir()))
+    assert before < 20, "all was done before it was lost"
+    assert len(by_path(tmp_path / "run")) == 24
+
+
+def ledger() -> int:
+    """The process of the newest ledger of this cluster: its parent is a node, whose parent is this process."""
+
+    def parent(process: int) -> int:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"ray::_Ledger" in (place / "cmdline").read_bytes() and parent(parent(int(place.name))) == os.getpid():
+                found.append(int(place.name))
+        except OSError:  # it has ended
+            continue
+    return max(found)
+
+
 def test_a_picture_that_ends_every_worker_is_a_failed_row(pictures: Path, tmp_path: Path) -> None:
     PIL.Image.new("RGB", (40, 40), (77, 77, 77)).save(pictures / "12.png")
     marks = tmp_path / "marks"
@@ -184,7 +217,9 @@ def test_a_run_goes_on_elsewhere(pictures: Path, tmp_path: Path) -> None:
     for count, there in ((6, False), (15, True), (24, False)):
         with Run(folder, judge.model, kind="jsonl", resume=True, rows=4) as run:
             pending = run.pending(find(paths[:count]))
-            done = on_ray.score_into(run, opens, pending) if there else local.score_into(run, judge, pending)
+            # More workers than the cluster has room for: it makes do with what there is.
+            far = partial(on_ray.score_into, run, opens, pending, workers=5)
+            done = far() if there else local.score_into(run, judge, pending)
             assert len(list(done)) == count - run.kept
     assert len(by_path(folder)) == 24
     assert len(list(marks.iterdir())) == 23  # all but the broken one, once each

@@ -333,6 +333,22 @@ def test_objects_score_as_files_do(files: Path, tmp_path: Path, bucket: str, jud
     assert "there is no such object" in str(gone.error)
 
 
+def test_an_object_is_one_request(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import s3fs
+
+    asked, real = [], s3fs.S3FileSystem._call_s3
+
+    async def counted(self, method: str, *args: object, **options: object) -> object:
+        asked.append(method)
+        return await real(self, method, *args, **options)
+
+    found = list(find([f"{bucket}/a/"]))
+    s3fs.S3FileSystem.clear_instance_cache()  # as on another machine, which knows no listing
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", counted)
+    assert all(hold(item)[1] for item in found)
+    assert asked == ["get_object"] * len(NAMES)
+
+
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
 def test_a_run_goes_on_behind_a_url(files: Path, bucket: str, judge: Scorer, kind: str) -> None:
     import s3fs

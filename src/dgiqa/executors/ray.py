@@ -30,7 +30,7 @@ from dgiqa.stream import batched
 from dgiqa.types import Result
 
 #: Sources of a block, at least and at most: what a worker that is lost has to do again. Each block costs this process
-#: some 10 ms, so that many workers get larger ones: two sources for each of them.
+#: some 5 ms, so that many workers get larger ones: two sources for each of them.
 BLOCK, LARGEST_BLOCK = 32, 512
 #: Sources that are listed, and blocks of them made, before the first of them is scored. Between two chunks workers end
 #: and begin, which takes seconds, so that chunks double to so many sources a worker, and to so many in all.
@@ -117,10 +117,13 @@ def _chunks(sources: Iterable[Found], workers: int) -> Generator[list[Any]]:
 def _scored(ray: Any, blocks: list[Any], function: ArrowScorer, workers: int, gpus: float) -> Generator[Any]:
     """Tables of rows of a chunk's blocks, as they are done."""
     pool, block = ray.data.ActorPoolStrategy(size=min(workers, len(blocks))), len(blocks[0])
+    # Beside this process, which no run outlives. A ledger that is lost begins again, empty; calls to it wait for that.
     here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=True
     )
-    ledger = ray.remote(_Ledger).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
+    ledger = (
+        ray.remote(_Ledger).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here).remote()
+    )
     sent = ray.data.from_arrow([_numbered(table, i) for i, table in enumerate(blocks)])
     blocks.clear()  # Ray has them
     tables = sent.map_batches(
