@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 
 from dgiqa.metrics.correlation import srcc
-from dgiqa.metrics.resampling import resample
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "ablation.toml"
 
@@ -124,15 +123,19 @@ def compare(raw: np.ndarray, mos: np.ndarray, whole: np.ndarray | None) -> dict[
     if whole is None or np.isnan(each).any():
         return found
     others = [agreement(row, mos) for row in whole]
-    pairs = zip(raw, whole, strict=True)
-    drawn = np.mean(
-        [resample(a, mos, samples=RESAMPLES).srcc - resample(b, mos, samples=RESAMPLES).srcc for a, b in pairs], axis=0
-    )
+    drawn = np.mean([differences(a, b, mos) for a, b in zip(raw, whole, strict=True)], axis=0)
     if len(raw) > 1:
         error = np.sqrt((np.var(each, ddof=1) + np.var(others, ddof=1)) / len(raw))
         drawn = drawn + error * np.random.default_rng(0).standard_t(2 * len(raw) - 2, len(drawn))
     low, high = np.quantile(drawn, [0.025, 0.975])
     return found | {"difference": float(np.mean(each) - np.mean(others)), "from": float(low), "to": float(high)}
+
+
+def differences(a: np.ndarray, b: np.ndarray, mos: np.ndarray) -> np.ndarray:
+    """(RESAMPLES,) SRCC of ``a`` less that of ``b``, over pictures drawn with replacement, the same for every call."""
+    rng = np.random.default_rng(0)
+    places = rng.integers(0, len(mos), (RESAMPLES, len(mos)))
+    return np.array([srcc(a[i], mos[i]) - srcc(b[i], mos[i]) for i in places])
 
 
 def agreement(raw: np.ndarray, mos: np.ndarray) -> float:

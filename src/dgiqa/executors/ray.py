@@ -117,8 +117,13 @@ def _chunks(sources: Iterable[Found], workers: int) -> Generator[list[Any]]:
 def _scored(ray: Any, blocks: list[Any], function: ArrowScorer, workers: int, gpus: float) -> Generator[Any]:
     """Tables of rows of a chunk's blocks, as they are done."""
     pool, block = ray.data.ActorPoolStrategy(size=min(workers, len(blocks))), len(blocks[0])
-    # A ledger that is lost begins again, empty; calls to it wait for that.
-    ledger = ray.remote(_Ledger).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
+    # Beside this process, which no run outlives. A ledger that is lost begins again, empty; calls to it wait for that.
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=True
+    )
+    ledger = (
+        ray.remote(_Ledger).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here).remote()
+    )
     sent = ray.data.from_arrow([_numbered(table, i) for i, table in enumerate(blocks)])
     blocks.clear()  # Ray has them
     tables = sent.map_batches(
@@ -153,10 +158,9 @@ class _Actor:
 
     def __call__(self, table: Any) -> Any:
         import pyarrow as pa
-        import ray
 
         block = table["block"][0].as_py()
-        again, deadly = ray.get(self._ledger.begin.remote(block))
+        again, deadly = self._ask("begin", block) or (False, set())
         if not again:
             return self._function(table)
         done = []
@@ -165,10 +169,19 @@ class _Actor:
             if i in deadly:
                 one = refused(one, f"was under way when a worker was lost, {DEATHS} times")
             else:
-                ray.get(self._ledger.at.remote(block, i))
+                self._ask("at", block, i)
             done.append(self._function(one))
-        ray.get(self._ledger.at.remote(block, None))
+        self._ask("at", block, None)
         return pa.concat_tables(done)
+
+    def _ask(self, what: str, *arguments: Any) -> Any:
+        """What the ledger says; None if it can't be reached: it only helps, and begins anew if its node is lost."""
+        import ray
+
+        try:
+            return ray.get(getattr(self._ledger, what).remote(*arguments))
+        except ray.exceptions.RayActorError:
+            return None
 
 
 class _Ledger:
@@ -220,6 +233,7 @@ def _ray() -> Any:
     try:
         import ray
         import ray.data
+        import ray.util.scheduling_strategies
     except ImportError as error:
         raise RuntimeMissing("--on ray needs Ray, which is not installed", hint="pip install 'dgiqa[ray]'") from error
     context = ray.data.DataContext.get_current()
