@@ -90,7 +90,7 @@ def main() -> None:
 
 def measured(args: argparse.Namespace, name: str) -> dict[str, float]:
     line = [sys.executable, __file__, "--pictures", str(args.pictures), "--limit", str(args.limit), "--only", name]
-    # Linux shares a busy machine out by sessions: each measurement has its own.
+    # A share of a busy machine for each, whatever else its terminal runs.
     quiet: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "start_new_session": True}
     done = subprocess.run(line, check=True, text=True, **quiet)
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
