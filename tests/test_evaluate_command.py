@@ -105,10 +105,10 @@ def test_the_default_model_scores_and_says_what_it_could_not(sets: Path, capsys:
     assert run(*ON, "--out", "r.json", "--scores", "s.csv") == 1
     out, err = capsys.readouterr()
     path = str(Path("made", "Images", NAMES[3]))
-    assert f"dgiqa: left out: dgiqa_mobile.biq2021@1.2: {path}: {path}: " in err
+    assert f"dgiqa: left out: dgiqa_mobile.biq2021@1.3: {path}: {path}: " in err
     assert "1 of 12 pictures have no score and are left out" in out
     (found,) = from_json(Path("r.json").read_text()).evaluations
-    assert (found.model, found.asked, found.overall.n) == ("dgiqa_mobile.biq2021@1.2", 12, 11)
+    assert (found.model, found.asked, found.overall.n) == ("dgiqa_mobile.biq2021@1.3", 12, 11)
     assert found.missing[0].path == path
     assert len(found.fingerprint) == 8
     # Its own rows, read back, are judged alike.

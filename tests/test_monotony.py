@@ -16,9 +16,6 @@ from dgiqa.depth import as_metres, open_depth
 from dgiqa.distortions import SEVERITIES, distort, uses_depth
 from dgiqa.metrics.correlation import krcc
 
-#: The default 1.2 misses JPEG's (0.833; 1.0 had 1.0): docs/log/2026-11-24-the-third-default.md. Strict, so that a
-#: default which reaches it again has to say so here.
-MISSED = {"jpeg": "version 1.2 of the default orders JPEG with a tau of 0.833"}
 #: Smallest mean tau over the photographs. 1 is perfect order, 0 chance.
 FLOOR = {"blur": 0.9, "noise": 0.9, "jpeg": 0.9, "low_light": 0.8, "haze": 0.8}
 
@@ -29,13 +26,7 @@ def pictures(photographs: list[Path]) -> list[np.ndarray]:
     return [np.asarray(image.resize((512, 384), PIL.Image.Resampling.LANCZOS)) for image in sized]
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(kind, marks=pytest.mark.xfail(strict=True, reason=MISSED[kind])) if kind in MISSED else kind
-        for kind in FLOOR
-    ],
-)
+@pytest.mark.parametrize("kind", FLOOR)
 def test_score_falls_with_severity(kind: str, default: dgiqa.Scorer, pictures: list[np.ndarray]) -> None:
     taus, estimate = [], open_depth("depth_mobile.rendered")
     for pixels in pictures:
@@ -44,4 +35,4 @@ def test_score_falls_with_severity(kind: str, default: dgiqa.Scorer, pictures: l
         quality = [default.score(step).quality for step in ladder]
         taus.append(-krcc(range(len(ladder)), quality))
     print(f"{kind}: mean tau {np.mean(taus):.3f}, each {np.round(taus, 2).tolist()}")
-    assert np.mean(taus) >= FLOOR[kind]
+    assert round(float(np.mean(taus)), 6) >= FLOOR[kind]  # means of tenths: 0.9 isn't quite 0.9

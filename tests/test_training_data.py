@@ -167,6 +167,14 @@ def test_whole_pictures_are_grouped_by_shape(root: Path, tmp_path: Path) -> None
     assert sorted(rows(batches.of_step(0)[0])) == list(range(12))
 
 
+def test_whole_pictures_come_last(root: Path, tmp_path: Path) -> None:
+    batches = make(plan_of(tmp_path, "train.steps=8", "train.whole=0.25"), root)
+    sides = [{group.color.shape[1] for group in batches.of_step(step)[0].groups} for step in range(8)]
+    assert sides == [{64}] * 6 + [{96}] * 2
+    with pytest.raises(UsageError, match=r"whole lies in 0\.\.1"):
+        plan_of(tmp_path, "train.whole=1.5")
+
+
 def test_held_out_pictures_are_never_fitted(root: Path, tmp_path: Path) -> None:
     parts = read_sets(plan_of(tmp_path), {"biq2021": root})[0]
     assert (len(parts.fitted), len(parts.held)) == (16, 4)

@@ -93,8 +93,8 @@ class Batches:
             (owner, step * count + i) for owner, count in enumerate(self.counts) for i in range(count)
         ]  # (set, how many of the set came before)
         pairs = self._pairs(step)
-        parts = self.plan.train.accumulate
-        return [self._part(slots[part::parts], pairs[part::parts]) for part in range(parts)]
+        parts, side = self.plan.train.accumulate, self._side(step)
+        return [self._part(slots[part::parts], pairs[part::parts], side) for part in range(parts)]
 
     def ahead(self, first: int) -> Generator[tuple[int, list[Batch]]]:
         """Steps ``first`` to the last, read ahead by the plan's workers."""
@@ -103,20 +103,24 @@ class Batches:
         ) as parts:
             yield from enumerate(parts, first)
 
+    def _side(self, step: int) -> int:
+        """Side of the crops in a step; 0 for whole pictures."""
+        return self.plan.crop if step < (1 - self.plan.train.whole) * self.total else 0
+
     def _pairs(self, step: int) -> list[tuple[Rung, Rung]]:
         ladders = self.plan.ladders
         if self._ladders is None or step < ladders.start * self.total:
             return []
         return [self._ladders.pair(step * ladders.pairs + k) for k in range(ladders.pairs)]
 
-    def _part(self, slots: Sequence[tuple[int, int]], pairs: Sequence[tuple[Rung, Rung]]) -> Batch:
+    def _part(self, slots: Sequence[tuple[int, int]], pairs: Sequence[tuple[Rung, Rung]], side: int) -> Batch:
         chosen = [(owner, self._index(owner, before)) for owner, before in slots]
         loaders: list[Callable[[], tuple[Seen, UInt8 | None]]] = [
-            lambda owner=owner, before=before, i=i: self._rated(owner, before, i)  # type: ignore[misc]
+            lambda owner=owner, before=before, i=i: self._rated(owner, before, i, side)  # type: ignore[misc]
             for (owner, before), (_, i) in zip(slots, chosen, strict=True)
         ]
         for end in (0, 1):
-            loaders += [lambda rung=pair[end]: self._rung(rung) for pair in pairs]  # type: ignore[misc]
+            loaders += [lambda rung=pair[end]: self._rung(rung, side) for pair in pairs]  # type: ignore[misc]
         mine = np.arange(len(loaders))[self._rank :: self._ranks]
         mos, deviations, targets = (
             np.array([getattr(self.sets[owner], name)[i] for owner, i in chosen], np.float32)
@@ -132,21 +136,21 @@ class Batches:
         epoch, place = divmod(before, len(self.sets[owner]))
         return int(_order(self.plan.train.seed, owner, epoch, len(self.sets[owner]))[place])
 
-    def _rated(self, owner: int, before: int, i: int) -> tuple[Seen, UInt8 | None]:
+    def _rated(self, owner: int, before: int, i: int, side: int) -> tuple[Seen, UInt8 | None]:
         train, rated = self.plan.train, self.sets[owner]
         color, depth = self.pictures.see(rated.paths[i])
         depth = self.control(depth, rated.paths, i)
         rng = np.random.default_rng([train.seed, owner, before])
         corner = rng.random(2)
-        color, depth = cut(color, depth, self.plan.crop, corner)
+        color, depth = cut(color, depth, side, corner)
         if train.flip and rng.random() < 0.5:
             color, depth = color[:, ::-1], None if depth is None else depth[:, ::-1]
         return color, depth
 
-    def _rung(self, rung: Rung) -> tuple[Seen, UInt8 | None]:
+    def _rung(self, rung: Rung, side: int) -> tuple[Seen, UInt8 | None]:
         color, depth = self.pictures.see(rung.path, rung.fault)
         depth = self.control(depth, rung.others, rung.index)
-        return cut(color, depth, self.plan.crop, np.array(rung.corner))
+        return cut(color, depth, side, np.array(rung.corner))
 
     def control(self, depth: UInt8 | None, paths: Sequence[Path], i: int) -> UInt8 | None:
         """The depth that the plan wants the network to see for picture ``i`` of ``paths``; of the same size."""

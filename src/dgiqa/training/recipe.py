@@ -125,6 +125,8 @@ class Train:
         batch: rated pictures a step, of all processes together; in ``accumulate`` equal parts if memory is short
             (correlation and ranking are then of a part, not of the batch).
         crop: side of random square crops in pixels; 0 for the whole picture, or the views' own crop.
+        whole: the share of the run, at its end, that sees whole pictures in the place of crops: what a network is
+            trained on last should be as large as what it scores (Touvron et al. 2019, arXiv:1906.06423).
         flip: mirror half of the pictures.
         seed: of the order, the crops, dropout and the random weights.
         rate: peak learning rate; ``rates`` says others by prefix of the parameters' names, and ``layer_decay``
@@ -148,6 +150,7 @@ class Train:
     batch: int = 16
     accumulate: int = 1
     crop: int = 0
+    whole: float = 0.0
     flip: bool = True
     seed: int = 0
     rate: float = 1e-3
@@ -184,6 +187,8 @@ class Train:
             raise ValueError("rates must not be negative")
         if not (0 <= self.ema < 1 and 0 <= self.floor <= 1 and 0 < self.layer_decay <= 1):
             raise ValueError("ema lies in 0..1 (below 1), floor in 0..1, layer_decay in 0..1 (above 0)")
+        if not 0 <= self.whole <= 1:
+            raise ValueError("whole lies in 0..1")
 
 
 @dataclass(frozen=True)
@@ -351,6 +356,8 @@ class Plan:
         self._check_kept()
         if recipe.crop and self.train.crop not in (0, recipe.crop):
             raise ValueError(f"train.crop = {self.train.crop}, but the views are crops of {recipe.crop}")
+        if recipe.crop and self.train.whole:
+            raise ValueError(f"train.whole = {self.train.whole}, but the views are crops of {recipe.crop}")
         if not (self.train.steps or self.train.epochs or self.probe.epochs):
             raise ValueError("train.epochs = 0 trains nothing, unless probe.epochs gives the head a start")
         if bool(recipe.depth) == (self.train.depth == "none"):
