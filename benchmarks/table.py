@@ -1,4 +1,4 @@
-"""RESULTS.md from what the other benchmarks left beside it: RESULTS.json, STAGES.json.
+"""RESULTS.md from what the other benchmarks left beside it: RESULTS.json, STAGES.json, AGAINST*.json.
 
 python benchmarks/table.py
 """
@@ -34,6 +34,17 @@ def main() -> None:
         lines += ["", "| megapixels | plain decode, ms | score, ms |", "|---|---|---|"]
         for size, row in stages["ms by megapixels"].items():
             lines.append(f"| {size} | {row[PLAIN]} | {row['score']} |")
+        lines.append("")
+    for path in sorted(HERE.glob("AGAINST*.json")):
+        against = json.loads(path.read_text(encoding="utf-8"))
+        lines += [f"## Against other programs: {against['pictures']} pictures, {against['machine']}", ""]
+        lines += ["`python benchmarks/against.py`, taking turns, loading not counted.", ""]
+        lines += ["| program | s a picture | times the first | SRCC with the first |", "|---|---|---|---|"]
+        for name, row in against["programs"].items():
+            agreement = row["SRCC with the first"]
+            lines.append(f"| {name} | {row['seconds a picture']} | {row['times the first']} | {agreement} |")
+        if note := against.get("note"):
+            lines += ["", note]
         lines.append("")
     text = "\n".join(lines)
     (HERE / "RESULTS.md").write_text(text, encoding="utf-8")

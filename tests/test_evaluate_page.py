@@ -21,7 +21,8 @@ from dgiqa.datasets import Split
 from dgiqa.evaluation import Predictions, Report, as_page, compare, evaluate
 from dgiqa.evaluation.charts import HEIGHT, MOST_DOTS, WIDTH, bars, residuals, scatter, ticks
 from dgiqa.evaluation.results import Missing
-from dgiqa.evaluation.worst import SHOWN, SIDE, thumbnail, worst_misses
+from dgiqa.evaluation.worst import SHOWN, worst_misses
+from dgiqa.imaging.thumbnail import SIDE, thumbnail
 from dgiqa.metrics.logistic import Logistic, fit_logistic
 
 VOID = {"meta", "img", "br"}

@@ -45,7 +45,7 @@ def write_own_card(
     own = dataclasses.replace(
         card,
         summary=card.summary.partition(_ADDED)[0] + (_ADDED + what if what else ""),
-        recipe=dataclasses.replace(card.recipe, depth=_depth_from(card, path.parent)),
+        recipe=dataclasses.replace(card.recipe, depth=depth_from(card, path.parent)),
         calibration=calibration,
         interval=interval,
         measured=measured,
@@ -93,7 +93,7 @@ def _bring(card: ModelCard, kind: str, path: Path) -> WeightsFile:
     return WeightsFile(target.name, sha256=sha256_of(target), bytes=target.stat().st_size, page=page)
 
 
-def _depth_from(card: ModelCard, folder: Path) -> str:
+def depth_from(card: ModelCard, folder: Path) -> str:
     """The name of the depth card; the path of one's own, seen from ``folder``."""
     depth = card.recipe.depth
     if not depth.endswith(".toml"):

@@ -13,7 +13,8 @@ from dgiqa.evaluation.charts import MOST_DOTS, bars, residuals, scatter
 from dgiqa.evaluation.predictions import Predictions
 from dgiqa.evaluation.results import Comparison, Evaluation, Report
 from dgiqa.evaluation.table import HEAD, cells, change, explain, remarks, show
-from dgiqa.evaluation.worst import Miss, thumbnail, worst_misses
+from dgiqa.evaluation.worst import Miss, worst_misses
+from dgiqa.imaging.thumbnail import thumbnail
 
 #: What an evaluation was made of, in the order of the report's evaluations.
 Sources = Sequence[tuple[Split, Predictions]]

@@ -1,23 +1,18 @@
-"""The pictures that a model misses by most, small enough to be part of a page."""
+"""The pictures that a model misses by most."""
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 
 from dgiqa.datasets import Split
-from dgiqa.errors import ImageError
 from dgiqa.evaluation.predictions import Predictions
-from dgiqa.imaging.decode import decode
 from dgiqa.metrics.logistic import Logistic
 
-#: Longest side of a thumbnail in pixels, its JPEG quality, and how many are shown.
-SIDE, JPEG_QUALITY, SHOWN = 200, 80, 12
+#: How many are shown.
+SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -45,16 +40,3 @@ def worst_misses(predictions: Predictions, split: Split, curve: Logistic, count:
         for i in order
         if apart[i] >= 0
     ]
-
-
-def thumbnail(path: Path) -> tuple[str, int, int] | None:
-    """The picture as a JPEG ``data:`` URI of at most 200 pixels, its width and height; None if it can't be read."""
-    try:
-        pixels = decode(path).pixels
-    except ImageError:
-        return None
-    small = PIL.Image.fromarray(pixels)
-    small.thumbnail((SIDE, SIDE))
-    stream = io.BytesIO()
-    small.save(stream, "JPEG", quality=JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}", small.width, small.height

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dgiqa.cards import ModelCard
 from dgiqa.errors import WeightsError
@@ -62,7 +63,8 @@ def trace(
 ) -> Any:
     """The ONNX model of ``network``, in eval mode, with inputs ``names``; the sizes of the axes ``free`` stay open."""
     sizes = dict.fromkeys(free, torch.export.Dim.DYNAMIC)
-    with warnings.catch_warnings():
+    # By the formula: fused kernels for attention give results in strides that the exporter doesn't expect.
+    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(

@@ -44,7 +44,15 @@ class TorchNetwork:
 
 
 def open_network(card: ModelCard) -> TorchNetwork:
-    """The card's network with its weights, on the GPU if there is one.
+    """The card's network with its weights, on the GPU if there is one. Raises as :func:`load_module` does."""
+    module = load_module(card)
+    import torch
+
+    return TorchNetwork(module, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_module(card: ModelCard) -> Any:
+    """The card's network with its weights, a torch.nn.Module.
 
     Raises:
         RuntimeMissing: torch is not installed, or the card has no weights that torch can take.
@@ -77,4 +85,4 @@ def open_network(card: ModelCard) -> TorchNetwork:
             hint="a checkpoint of the authors goes through dgiqa convert first",
         )
     module.load_state_dict(state, strict=False)
-    return TorchNetwork(module, "cuda" if torch.cuda.is_available() else "cpu")
+    return module

@@ -1,0 +1,98 @@
+"""Make one HTML page of scored pictures: histogram, thumbnails, filters, failures with their reasons.
+
+    dgiqa score pictures/ --out scores.parquet && dgiqa report scores.parquet --out report.html
+
+ROWS is what dgiqa score --out wrote, a file or a run's folder. The page is one file and fetches nothing. Thumbnails
+come from the pictures, found where the rows say, seen from --root; of more rows than --thumbnails, the worst and the
+best have one. Members of archives and URLs have none.
+
+Exit code 0: written; 2: misused, or the page could not be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dgiqa.cli._output import watch
+from dgiqa.errors import UsageError
+from dgiqa.imaging.thumbnail import thumbnail
+from dgiqa.reports.page import as_page
+from dgiqa.reports.rows import Row, read_all
+from dgiqa.stream import in_order
+
+#: Longest side of a thumbnail in pixels, and its JPEG quality: some 8 kB each.
+SIDE, QUALITY = 240, 70
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("rows", metavar="ROWS", help="a file (.csv, .jsonl, .parquet) or a run's FOLDER/")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="the page to write, such as report.html"
+    )
+    parser.add_argument("--root", type=Path, default=Path(), metavar="DIR", help="from where the rows' paths are seen")
+    parser.add_argument("--thumbnails", type=int, default=2000, metavar="N", help="at most so many (default 2000)")
+    parser.add_argument("--title", metavar="TEXT", help="default: the rows' name")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="threads for thumbnails (default 2)")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.thumbnails < 0 or args.workers < 1:
+        raise UsageError("--workers must be positive, --thumbnails not negative")
+    if args.out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--out {args.out}: a page's name ends in .html")
+    rows = read_all(args.rows)
+    if not rows:
+        raise UsageError(f"{args.rows}: holds no rows")
+    chosen = pictured(rows, args.thumbnails)
+
+    def picture(index: int) -> str | None:
+        found = thumbnail(args.root / rows[index]["path"], SIDE, QUALITY)
+        return found[0] if found else None
+
+    made = dict(zip(chosen, watch(in_order(picture, chosen, args.workers), len(chosen)), strict=True))
+    page = as_page(
+        rows, (made.get(i) for i in range(len(rows))), title=args.title or f"Quality of {args.rows}", about=about(rows)
+    )
+    part = args.out.with_name(args.out.name + ".part")
+    try:
+        part.write_text(page, encoding="utf-8")
+        os.replace(part, args.out)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UsageError(f"--out {args.out}: can't be written ({error.strerror})") from error
+    lost = sum(made[i] is None for i in chosen)
+    print(f"{args.out}: {len(rows)} rows, {len(chosen) - lost} thumbnails, {len(page) / 1e6:.1f} MB", file=sys.stderr)
+    if lost:
+        print(f"dgiqa: {lost} pictures were not found or can't be read; --root says where they lie", file=sys.stderr)
+    return 0
+
+
+def pictured(rows: Sequence[Row], most: int) -> list[int]:
+    """Which rows get a thumbnail: all that were scored, or the worst and the best by halves; in the rows' order."""
+    scored = [i for i, row in enumerate(rows) if row["quality"] is not None]
+    if len(scored) > most:
+        scored.sort(key=lambda i: (rows[i]["quality"], i))
+        half = most // 2
+        scored = scored[: most - half] + scored[len(scored) - half :]
+    return sorted(scored)
+
+
+def about(rows: Sequence[Row]) -> str:
+    """Counts, mean, models and runtimes, and the day the page was made, in a sentence."""
+    qualities = [row["quality"] for row in rows if row["quality"] is not None]
+    mean = f"mean quality {sum(qualities) / len(qualities):.1f}; " if qualities else ""
+    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return (
+        f"{len(qualities)} scored, {len(rows) - len(qualities)} failed; {mean}"
+        f"model {', '.join(_each(rows, 'model'))} ({', '.join(_each(rows, 'runtime'))}), 0 to 100, higher is better. "
+        f"Page made {made}."
+    )
+
+
+def _each(rows: Sequence[Row], column: str) -> Iterator[str]:
+    yield from sorted({str(row[column]) for row in rows if row.get(column)})
