@@ -73,9 +73,10 @@ def print_comparison(found: Comparison) -> None:
         f"{found.largest_change:.1f} at most"
     )
     print(f"of A's best tenth {100 * found.best_kept:.0f} % are in B's best tenth")
-    if found.moved:
+    moved = [one for one in found.moved if (one.rank_a, one.quality_a) != (one.rank_b, one.quality_b)]
+    if moved:
         print(f"\n{'rank A':>8}{'rank B':>8}{'A':>7}{'B':>7}  path")
-    for one in found.moved:
+    for one in moved:
         print(f"{one.rank_a:8g}{one.rank_b:8g}{one.quality_a:7.1f}{one.quality_b:7.1f}  {one.path}")
 
 
