@@ -87,6 +87,8 @@ def test_files_of_every_kind(kind: str, tmp_path: Path, capsys: pytest.CaptureFi
         "       3       2   20.0   35.0  1.jpg",
         "       2       3   30.0   30.0  2.jpg",
     ]
+    assert main(["compare", a, a]) == 0
+    assert "path" not in capsys.readouterr().out, "nothing moved"
     assert main(["compare", a, b, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["moved"][0]["path"] == "1.jpg"
 

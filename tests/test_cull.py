@@ -143,7 +143,7 @@ def test_by_default_nothing_changes(folder: Path, capsys: pytest.CaptureFixture[
     out, err = capsys.readouterr()
     assert content(folder.parent) == before
     assert "nothing was changed" in err
-    assert "2 groups of pictures that are alike" in out
+    assert "2 groups alike, * their best" in out
     assert "not scored: " in out
     assert "g.jpg" in out
     found = decided(folder, capsys)

@@ -94,9 +94,8 @@ def print_decisions(decisions: Sequence[Decision]) -> None:
             print(f"{verdict:<7}{mark:>4}  {each.path}: {each.reason}")
     counts = Counter(each.verdict for each in decisions)
     bursts = len({each.group for each in decisions if each.group})
-    print(
-        ", ".join(f"{counts[v]} {v}" for v in VERDICTS) + f"; {bursts} groups of pictures that are alike, * their best"
-    )
+    alike = f"{bursts} group{'s' * (bursts != 1)} alike, * their best"
+    print(f"{', '.join(f'{counts[verdict]} {verdict}' for verdict in VERDICTS)}; {alike}")
 
 
 def _check(args: argparse.Namespace) -> None:
