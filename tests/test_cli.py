@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -210,6 +211,22 @@ def test_notes_go_to_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     assert main(["score", str(tmp_path), "--json"]) == 0
     assert "moving.gif: first of 5 frames" in capsys.readouterr().err
+
+
+def test_rows_that_can_not_be_put_in_their_place_are_not_lost(
+    folder: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    out = tmp_path / "rows.jsonl"
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out))
+
+    monkeypatch.setattr("dgiqa.results.rows.os.replace", full)
+    assert main(["score", str(folder), "--out", str(out)]) == 2
+    err = capsys.readouterr().err
+    assert f"the rows so far are in {out}.part" in err
+    assert "No space left on device" in err
+    assert len(Path(f"{out}.part").read_text().splitlines()) > 1
 
 
 def test_a_stopped_run_keeps_its_rows(folder: Path, tmp_path: Path, monkeypatch, capsys) -> None:

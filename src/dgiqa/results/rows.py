@@ -128,7 +128,11 @@ class RowFile:
                 return
         except OSError:
             if kind is None:
+                self._say_where()
                 raise
+        self._say_where()
+
+    def _say_where(self) -> None:
         print(f"dgiqa: stopped; the rows so far are in {self._part}", file=sys.stderr)
 
     def _put(self) -> None:
