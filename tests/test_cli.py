@@ -206,6 +206,26 @@ def test_missing_files_are_failed_rows(tmp_path: Path, capsys: pytest.CaptureFix
     assert [row["path"] for row in rows] == [str(tmp_path / "none.jpg"), str(tmp_path / "*.png")]
 
 
+@pytest.mark.parametrize("length", [1, 7, 4_095, 65_535])
+@pytest.mark.parametrize(("separator", "stripped"), [(b"\0", b"a\r"), (b"\n", b"a"), (b"\r\n", b"a\r")])
+def test_a_list_is_cut_into_names_wherever_its_blocks_end(separator: bytes, stripped: bytes, length: int) -> None:
+    from dgiqa.cli.score import _names
+
+    names = [b"n" * length, b"a\r", b"\xff", b"", b"line\nbreak" if separator == b"\0" else b"x"] * 3
+    for end in (b"", separator):
+        found = list(filter(None, _names(io.BytesIO(separator.join(names) + end))))
+        assert found == [stripped if name == b"a\r" else name for name in names if name]
+
+
+def test_a_list_is_read_as_it_is_taken() -> None:
+    from dgiqa.cli.score import _names
+
+    stream = io.BytesIO(b"name.jpg\n" * 100_000)
+    names = _names(stream)
+    assert next(names) == b"name.jpg"
+    assert stream.tell() == 65_536
+
+
 def test_notes_go_to_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frames = [PIL.Image.new("RGB", (40, 40), (i, 90, 90)) for i in range(0, 250, 60)]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])

@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from typing import Any
+from typing import IO, Any
 
 from dgiqa.cli._output import print_json, print_table, watch
 from dgiqa.errors import UsageError
@@ -33,6 +33,8 @@ from dgiqa.types import Failure, Result
 
 #: Sources that are listed before the first is scored, so that progress can tell the time left.
 _COUNTED = 100_000
+#: Bytes of a list on standard input that are read at a time.
+_BLOCK = 65_536
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -185,8 +187,23 @@ def _listed(paths: Iterable[str]) -> Iterator[str]:
         if path != "-":
             yield path
             continue
-        text = os.fsdecode(sys.stdin.buffer.read())  # names are bytes, whatever the locale says
-        yield from filter(None, text.split("\0") if "\0" in text else text.replace("\r\n", "\n").split("\n"))
+        yield from filter(None, map(os.fsdecode, _names(sys.stdin.buffer)))  # bytes, whatever the locale says
+
+
+def _names(stream: IO[bytes]) -> Iterator[bytes]:
+    """The names of a list as they come, one a line, or separated by NUL if there is one in its first 64 kB."""
+    held = b""
+    while b"\0" not in held and len(held) < _BLOCK and (block := stream.read(_BLOCK)):
+        held += block
+    separator = b"\0" if b"\0" in held else b"\n"
+    while held:
+        *names, held = held.split(separator)
+        for name in names:
+            yield name.removesuffix(b"\r") if separator == b"\n" else name
+        if not (block := stream.read(_BLOCK)):
+            break
+        held += block
+    yield held
 
 
 def _until_failure(results: Iterable[Result], fail_fast: bool) -> Iterator[Result]:
