@@ -193,6 +193,22 @@ def test_a_move_and_back(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "0 back in place" in capsys.readouterr().err
 
 
+def test_what_is_sorted_already_is_left_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    into = folder / "sorted"
+    options = ["cull", str(folder), "--apply", "move", "--into", str(into)]
+    assert main(options) == 1
+    before = content(into)
+    saved(folder / "new.jpg", PIL.Image.open(PICTURES / "landscape.jpg"))
+    capsys.readouterr()
+    assert main(options) == 0
+    assert "1 moved" in capsys.readouterr().err
+    after = content(into)
+    assert {name: after[name] for name in before if name != apply.UNDO} | {apply.UNDO: before[apply.UNDO]} == before
+    assert len(after) == len(before) + 1
+    assert main(["cull", "--undo", str(into / apply.UNDO)]) == 0
+    assert sorted(path.name for path in folder.glob("*.jpg")) == [f"{name}.jpg" for name in [*"abcdefg", "new"]]
+
+
 def test_a_move_that_stops_anywhere_can_be_taken_back(folder: Path, tmp_path: Path, monkeypatch) -> None:
     before, into = content(folder), tmp_path / "sorted"
     decisions = decide([{**row, "path": str(folder / str(row["path"]))} for row in named("abcdef")], [], Rules(70, 45))

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     if args.undo:
         return _report(undo(args.undo), "back in place")
     scorer = load(args.model, None)
-    sources = list(find(args.paths))
+    sources = [each for each in find(args.paths) if not _sorted_already(each.path, args.into)]
     if not sources:
         raise UsageError(f"no pictures in {', '.join(args.paths)}")
     if remote := next((each.path for each in sources if each.error is None and not Path(each.path).is_file()), None):
@@ -84,6 +84,11 @@ def run(args: argparse.Namespace) -> int:
         done, {"links": "linked", "xmp": "rated", "move": f"moved; dgiqa cull --undo {args.into}/{UNDO}"}[args.apply]
     )
     return max(code, int(failed))
+
+
+def _sorted_already(path: str, into: Path | None) -> bool:
+    """Whether an earlier run with the same ``--into``, which may lie among the pictures, has brought it there."""
+    return into is not None and into.absolute() in Path(path).absolute().parents
 
 
 def print_decisions(decisions: Sequence[Decision]) -> None:
