@@ -25,7 +25,12 @@ FLAGS = {
     "calibrate": {
         "--folds", "--lower-is-better", "--on", "--out", "--root", "--seed", "--split", "--test-share", "--workers",
     },
+    "compare": {"--json", "--runtime", "--top", "--workers"},
     "convert": {"--out"},
+    "cull": {
+        "--apply", "--burst", "--duplicate", "--into", "--json", "--keep", "--keep-best", "--margin", "--model",
+        "--reject", "--reject-worst", "--seconds", "--undo", "--workers",
+    },
     "datasets": {"--json"},
     "demo": {"--model", "--out"},
     "distort": {
@@ -35,8 +40,10 @@ FLAGS = {
         "--column", "--from", "--limit", "--lower-is-better", "--on", "--out", "--page", "--root", "--scores",
         "--split", "--workers",
     },
+    "export": {"--half", "--out"},
     "fetch": {"--mirror", "--offline", "--timeout"},
     "models": {"--json"},
+    "report": {"--out", "--root", "--thumbnails", "--title", "--workers"},
     "score": {
         "--address", "--batch", "--depth", "--fail-fast", "--fast", "--gpus", "--json", "--max-megapixels", "--model",
         "--no-recursive", "--on", "--out", "--recursive", "--resume", "--runtime", "--shard-rows", "--shards", "--sort",
