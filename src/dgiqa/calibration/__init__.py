@@ -10,7 +10,7 @@ model card, as the tables ``[calibration]`` and ``[interval]``.
 from dgiqa.calibration.conformal import LEAST, LEVEL, Fit, calibrate, cross_validate
 from dgiqa.calibration.coverage import measure
 from dgiqa.calibration.curve import fit_calibration
-from dgiqa.calibration.own_card import check_place, depth_from, write_own_card
+from dgiqa.calibration.own_card import check_place, save_card, write_own_card
 from dgiqa.calibration.toml import as_toml
 
 __all__ = [
@@ -21,8 +21,8 @@ __all__ = [
     "calibrate",
     "check_place",
     "cross_validate",
-    "depth_from",
     "fit_calibration",
     "measure",
+    "save_card",
     "write_own_card",
 ]

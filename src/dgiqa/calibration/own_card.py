@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from dgiqa.calibration.toml import as_toml
 from dgiqa.cards import Calibration, Interval, Measured, ModelCard, WeightsFile, read_card
@@ -42,15 +43,24 @@ def write_own_card(
     """
     check_place(path, card)
     path = path.resolve()
-    own = dataclasses.replace(
+    return save_card(
         card,
+        path,
         summary=card.summary.partition(_ADDED)[0] + (_ADDED + what if what else ""),
-        recipe=dataclasses.replace(card.recipe, depth=depth_from(card, path.parent)),
         calibration=calibration,
         interval=interval,
         measured=measured,
         weights={kind: _bring(card, kind, path) for kind in _kinds(card)},
     )
+
+
+def save_card(card: ModelCard, path: Path, **changes: Any) -> ModelCard:
+    """Writes ``card`` with other values of its fields to ``path``, and returns what stands there.
+
+    A depth card of one's own is named as it is seen from there.
+    """
+    recipe = dataclasses.replace(card.recipe, depth=_depth_from(card, path.parent))
+    own = dataclasses.replace(card, recipe=recipe, **changes)
     part = path.with_name(path.name + ".part")
     part.write_text(as_toml(own, leave=("name", "folder")), encoding="utf-8")
     os.replace(part, path)
@@ -93,7 +103,7 @@ def _bring(card: ModelCard, kind: str, path: Path) -> WeightsFile:
     return WeightsFile(target.name, sha256=sha256_of(target), bytes=target.stat().st_size, page=page)
 
 
-def depth_from(card: ModelCard, folder: Path) -> str:
+def _depth_from(card: ModelCard, folder: Path) -> str:
     """The name of the depth card; the path of one's own, seen from ``folder``."""
     depth = card.recipe.depth
     if not depth.endswith(".toml"):

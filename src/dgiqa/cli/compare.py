@@ -12,10 +12,11 @@ Exit code 0: compared; 1: compared, but some pictures are only in one of them; 2
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 
 from dgiqa.cli._output import print_json, watch
 from dgiqa.errors import UsageError
-from dgiqa.reports.compare import Agreement, Comparison, as_dict, compare
+from dgiqa.reports.compare import Agreement, Comparison, compare
 from dgiqa.reports.rows import Row, holds_rows, model_of, read_all
 from dgiqa.scorer import load
 from dgiqa.sources import find
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     (a, rows_a), (b, rows_b) = (_rows(place, args) for place in (args.a, args.b))
     found = compare(a, rows_a, b, rows_b, most=args.top)
     if args.json:
-        print_json(as_dict(found))
+        print_json(asdict(found))
     else:
         print_comparison(found)
     return 1 if found.only_a or found.only_b else 0

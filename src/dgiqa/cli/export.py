@@ -10,12 +10,11 @@ yours: change its recipe (other views, another depth network), and rows will nam
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 from pathlib import Path
 
-from dgiqa.calibration import as_toml, depth_from
-from dgiqa.cards import ModelCard, WeightsFile, read_card
+from dgiqa.calibration import save_card
+from dgiqa.cards import WeightsFile
 from dgiqa.errors import RuntimeMissing, UsageError
 from dgiqa.models import find_card
 from dgiqa.runtimes.torch import load_module
@@ -39,9 +38,11 @@ def run(args: argparse.Namespace) -> int:
         raise RuntimeMissing(
             f"exporting needs {error.name}, which is not installed", hint="pip install 'dgiqa[train]'"
         ) from error
-    difference = export(network, card, path.with_suffix(".onnx"), half=args.half)
-    own = write_card(card, path)
-    print(f"{path.with_suffix('.onnx')}: within {difference:.1e} of torch in raw units")
+    file = path.with_suffix(".onnx")
+    difference = export(network, card, file, half=args.half)
+    weights = WeightsFile(file.name, sha256=sha256_of(file), bytes=file.stat().st_size)
+    own = save_card(card, path, weights={"onnx": weights})
+    print(f"{file}: within {difference:.1e} of torch in raw units")
     print(f"{path}: {'dgiqa score PATH --model' if own.kind == 'quality' else 'dgiqa score PATH --depth'} {args.out}")
     return 0
 
@@ -59,17 +60,3 @@ def check_place(path: Path) -> None:
         raise UsageError(f"{path.parent}: can't be made ({error.strerror})", hint="name another folder") from error
     if not os.access(path.parent, os.W_OK):
         raise UsageError(f"{path.parent}: can't be written", hint="name a folder that is yours")
-
-
-def write_card(card: ModelCard, path: Path) -> ModelCard:
-    """``card`` at ``path`` with the ONNX file beside it as its only weights; returns what stands there."""
-    file = path.with_suffix(".onnx")
-    own = dataclasses.replace(
-        card,
-        recipe=dataclasses.replace(card.recipe, depth=depth_from(card, path.parent)),
-        weights={"onnx": WeightsFile(file.name, sha256=sha256_of(file), bytes=file.stat().st_size)},
-    )
-    part = path.with_name(path.name + ".part")
-    part.write_text(as_toml(own, leave=("name", "folder")), encoding="utf-8")
-    os.replace(part, path)
-    return read_card(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dgiqa.errors import UsageError
-from dgiqa.metrics.correlation import bootstrap_interval, krcc, plcc, srcc
+from dgiqa.metrics.correlation import bootstrap_interval, krcc, plcc, ranks, srcc
 from dgiqa.reports.rows import Row
 
 #: Pictures that both models must have scored.
@@ -85,7 +84,7 @@ def compare(a: str, rows_a: Sequence[Row], b: str, rows_b: Sequence[Row], *, mos
             hint="pictures are matched by their path as it was given: score the same folder from the same place",
         )
     x, y = (np.array([of[path] for path in paths]) for of in (of_a, of_b))
-    rank_x, rank_y = _ranks(x), _ranks(y)
+    rank_x, rank_y = ranks(-x), ranks(-y)
     order = sorted(range(len(paths)), key=lambda i: (-abs(rank_x[i] - rank_y[i]), -abs(x[i] - y[i]), paths[i]))
     change, tenth = y - x, max(1, len(paths) // 10)
     best = {i for i in range(len(paths)) if rank_x[i] <= tenth}
@@ -108,22 +107,9 @@ def compare(a: str, rows_a: Sequence[Row], b: str, rows_b: Sequence[Row], *, mos
     )
 
 
-def as_dict(comparison: Comparison) -> dict[str, object]:
-    """The comparison as plain values, for JSON."""
-    return dataclasses.asdict(comparison)
-
-
 def _scored(rows: Sequence[Row]) -> dict[str, float]:
     """Quality by path; of a path that comes twice, the last."""
     return {str(row["path"]): float(row["quality"]) for row in rows if row["quality"] is not None}
-
-
-def _ranks(values: Float64) -> Float64:
-    """Ranks from 1 for the largest; equal values share the mean of theirs."""
-    _found, where, counts = np.unique(-values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    mean: Float64 = (last - (counts - 1) / 2)[where]
-    return mean
 
 
 def _agreement(metric: Callable[[Float64, Float64], float], x: Float64, y: Float64) -> Agreement | None:
