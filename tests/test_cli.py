@@ -40,6 +40,7 @@ FLAGS = {
         "--column", "--from", "--limit", "--lower-is-better", "--on", "--out", "--page", "--root", "--scores",
         "--split", "--workers",
     },
+    "explain": {"--json", "--maps", "--max-megapixels", "--model", "--out", "--runtime", "--workers"},
     "export": {"--half", "--out"},
     "fetch": {"--mirror", "--offline", "--timeout"},
     "models": {"--json"},
@@ -49,9 +50,14 @@ FLAGS = {
         "--no-recursive", "--on", "--out", "--recursive", "--resume", "--runtime", "--shard-rows", "--shards", "--sort",
         "--workers",
     },
+    "serve": {
+        "--batch", "--batch-wait", "--host", "--keys", "--max-files", "--max-held-mib", "--max-megapixels", "--max-mib",
+        "--max-requests", "--max-waiting", "--model", "--port", "--runtime", "--seconds", "--workers",
+    },
     "train": {"--cache", "--data", "--keep-pictures", "--out", "--set"},
 }  # fmt: skip
 PUBLIC = {
+    "Explanation",
     "DgiqaError", "Failure", "Found", "Image", "ImageError", "ModelCard", "RunError", "Score", "Scorer",
     "__version__", "find", "list_models", "load",
 }  # fmt: skip

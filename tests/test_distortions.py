@@ -62,8 +62,8 @@ from dgiqa.types import Float32, UInt8
 
 #: Kinds in which nothing is random.
 FIXED = {
-    "blur", "brighten", "color_diffusion", "darken", "gaussian_blur", "jpeg", "jpeg2000", "palette", "pixelate",
-    "posterize", "sharpen",
+    "blur", "brighten", "color_diffusion", "darken", "gaussian_blur", "jpeg", "jpeg2000", "overexpose", "palette",
+    "pixelate", "posterize", "sharpen",
 }  # fmt: skip
 SEEDED = [kind for kind in KINDS if kind not in FIXED]
 BY_DEPTH = [kind for kind in KINDS if uses_depth(kind)]
@@ -105,7 +105,8 @@ def test_the_folder_is_the_list() -> None:
 def test_the_groups_are_the_25_of_kadid_and_the_natural_ones() -> None:
     assert [kadid_number(kind) for kind in kinds_of("kadid")] == list(range(1, 26))
     assert set(kinds_of("natural")) == {
-        "defocus", "flare", "glare", "haze", "low_light", "rain", "rolling", "shake", "underwater",
+        "color_cast", "defocus", "flare", "glare", "haze", "low_light", "overexpose", "rain", "rolling", "shake",
+        "underwater",
     }  # fmt: skip
     assert kinds_of("all") == KINDS
     assert sorted(kinds_of("kadid") + kinds_of("natural")) == list(KINDS)
@@ -117,7 +118,7 @@ def test_families_have_the_order_of_kadid() -> None:
     sizes = [("blur", 3), ("color", 5), ("compression", 2), ("noise", 5), ("brightness", 3), ("spatial", 5)]
     expected = [name for name, size in [*sizes, ("contrast", 2)] for _ in range(size)]
     assert [family(kind) for kind in kinds_of("kadid")] == expected
-    assert {family(kind) for kind in kinds_of("natural")} == {"blur", "exposure", "lens", "medium"}
+    assert {family(kind) for kind in kinds_of("natural")} == {"blur", "color", "exposure", "lens", "medium"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

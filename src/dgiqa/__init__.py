@@ -3,6 +3,7 @@
     >>> import dgiqa
     >>> scorer = dgiqa.load()
     >>> scorer.score("photo.jpg").quality          # 0 to 100, higher is better
+    >>> scorer.explain("photo.jpg").faults         # why: faults, maps, sharpness
     >>> for row in scorer.score_all(dgiqa.find(["pictures/"])):
     ...     print(row.path, row.ok)
 
@@ -12,6 +13,7 @@ Assessment", arXiv:2505.24002.
 
 from dgiqa.cards import ModelCard
 from dgiqa.errors import DgiqaError, ImageError, RunError
+from dgiqa.explain import Explanation
 from dgiqa.models import list_models
 from dgiqa.scorer import Scorer, load
 from dgiqa.sources import Found, find
@@ -21,6 +23,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DgiqaError",
+    "Explanation",
     "Failure",
     "Found",
     "Image",

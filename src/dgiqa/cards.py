@@ -270,6 +270,30 @@ class WeightsFile:
 
 
 @dataclass(frozen=True)
+class Explain:
+    """The file that continues the ONNX weights to an explanation, see :mod:`dgiqa.explain`.
+
+    Attributes:
+        continues: SHA-256 of the ONNX file whose inner values it names.
+        faults: the kinds of fault that it tells, in the order of its outputs.
+        least: the probability from which each is said to be there.
+        weights: the file.
+    """
+
+    continues: str
+    faults: tuple[str, ...]
+    least: tuple[float, ...]
+    weights: WeightsFile
+
+    def check(self) -> None:
+        """Raises ValueError for a list that doesn't fit the other."""
+        if not self.faults or len(self.faults) != len(self.least):
+            raise ValueError("faults and least need the same number of values, at least 1")
+        if not all(0 < value < 1 for value in self.least):
+            raise ValueError("least must lie between 0 and 1")
+
+
+@dataclass(frozen=True)
 class Training:
     """What the weights were made from, and with which command."""
 
@@ -320,6 +344,7 @@ class ModelCard:
     training: Training
     calibration: Calibration = field(default_factory=Calibration)
     interval: Interval | None = None
+    explain: Explain | None = None
     measured: tuple[Measured, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     folder: Path = field(default=Path(), repr=False)
@@ -362,6 +387,8 @@ class ModelCard:
             raise ValueError("weights: at least one file is needed")
         if self.interval and self.kind != "quality":
             raise ValueError("interval: only a quality has one")
+        if self.explain and not ("onnx" in self.weights and self.recipe.depth):
+            raise ValueError("explain: continues ONNX weights that look at depth, and there are none")
 
 
 #: Fields that follow from where the card's file lies.

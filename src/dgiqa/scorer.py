@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -21,7 +22,9 @@ import numpy as np
 from dgiqa.cards import ModelCard
 from dgiqa.depth import open_depth
 from dgiqa.errors import ImageError, UsageError, WeightsError
+from dgiqa.explain import Explanation, explain, open_explainer
 from dgiqa.imaging import decode
+from dgiqa.imaging.resize import fit
 from dgiqa.imaging.views import DepthMap, make_views
 from dgiqa.models import depth_card, find_card
 from dgiqa.runtimes import Runtime, fastest, open_runtime, weights_for
@@ -62,6 +65,7 @@ class Scorer:
         self._least_side = math.ceil(card.recipe.reduce * card.recipe.short_side) if fast else 0
         self._network = network
         self._depth = depth
+        self._explainer = cache(partial(open_explainer, card))
 
     def score(self, source: Source, *, name: str | None = None) -> Score:
         """The score of one picture: a path, encoded bytes, a PIL image, or an (H, W[, 3 or 4]) uint8 array.
@@ -71,6 +75,22 @@ class Scorer:
         """
         seen = self._see(source, name)
         return self._judge(seen, self._network.run(seen.views))
+
+    def explain(self, source: Source, *, name: str | None = None) -> Explanation:
+        """The score of one picture and its reasons: depth, quality of each part, faults, sharpness of what is near.
+
+        Its score is that of :meth:`score`, to the last bit. Costs less than three scores.
+
+        Raises:
+            ImageError: as :meth:`score`.
+            WeightsError: the file that continues the card's network to an explanation is missing or damaged.
+        """
+        image = self._decode(source, name)
+        seen = self._see(image)
+        raws = self._network.run(seen.views)
+        picture = fit(image.pixels, self.card.recipe, image.full)
+        explainer = self._explainer() if seen.views.depth is not None else None
+        return explain(self._judge(seen, raws), seen.views, raws, picture, self.card, explainer)
 
     def score_all(self, sources: Iterable[Source], *, workers: int = 1, batch: int = 1) -> Generator[Result]:
         """A :class:`Score` or :class:`Failure` for each source, in order, in bounded memory.

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dgiqa.calibration.toml import as_toml
-from dgiqa.cards import Calibration, Interval, Measured, ModelCard, WeightsFile, read_card
+from dgiqa.cards import Calibration, Explain, Interval, Measured, ModelCard, WeightsFile, read_card
 from dgiqa.errors import UsageError
-from dgiqa.weights.fetch import is_here, locate
+from dgiqa.weights.fetch import is_here, locate, locate_explanation
 from dgiqa.weights.files import sha256_of
 
 #: What the summary of an own card adds to that of the card it comes from.
@@ -57,10 +57,12 @@ def write_own_card(
 def save_card(card: ModelCard, path: Path, **changes: Any) -> ModelCard:
     """Writes ``card`` with other values of its fields to ``path``, and returns what stands there.
 
-    A depth card of one's own is named as it is seen from there.
+    A depth card of one's own is named as it is seen from there. What explains the scores comes along where the ONNX
+    weights are still those that it continues.
     """
     recipe = dataclasses.replace(card.recipe, depth=_depth_from(card, path.parent))
     own = dataclasses.replace(card, recipe=recipe, **changes)
+    own = dataclasses.replace(own, explain=_explanation(card, own, path))
     part = path.with_name(path.name + ".part")
     part.write_text(as_toml(own, leave=("name", "folder")), encoding="utf-8")
     os.replace(part, path)
@@ -94,7 +96,19 @@ def _place(card: ModelCard, kind: str, path: Path) -> Path:
 
 def _bring(card: ModelCard, kind: str, path: Path) -> WeightsFile:
     """The weights' entry for a card at ``path``, their file beside it."""
-    source, target, stated = locate(card, kind).resolve(), _place(card, kind, path), card.weights[kind]
+    return _beside(locate(card, kind).resolve(), _place(card, kind, path), card.weights[kind])
+
+
+def _explanation(card: ModelCard, own: ModelCard, path: Path) -> Explain | None:
+    """The table for ``own`` at ``path``, its file beside it; None if there is none, or none that fits."""
+    if card.explain is None or "onnx" not in own.weights or own.weights["onnx"].sha256 != card.explain.continues:
+        return None
+    source = locate_explanation(card).resolve()
+    target = source if source.parent == path.parent.resolve() else path.with_suffix(".explain.onnx")
+    return dataclasses.replace(card.explain, weights=_beside(source, target, card.explain.weights))
+
+
+def _beside(source: Path, target: Path, stated: WeightsFile) -> WeightsFile:
     if target != source and not target.exists():
         part = target.with_name(target.name + ".part")
         shutil.copyfile(source, part)

@@ -1,4 +1,4 @@
-"""What the verbs print: rows as JSON lines, the table, the progress bar."""
+"""What the verbs print: rows as JSON lines, the table, the progress bar; and how they name what they write."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
+from dgiqa.sources import Found
 from dgiqa.types import Result, Score
 
 R = TypeVar("R")
@@ -61,3 +63,16 @@ def watch(results: Iterable[R], total: int | None) -> Iterator[R]:
             said, rate = now, count / (now - start)
             of, left = ("", "") if total is None else (f"/{total}", f", {(total - count) / rate:.0f} s left")
             print(f"dgiqa: {count}{of} pictures, {rate:.1f} pictures/s{left}", file=sys.stderr)
+
+
+def numbered(sources: Iterable[Found]) -> Iterator[tuple[Found, str]]:
+    """Each source with the name of what is made of it: its file's without the ending, numbered where that is taken."""
+    taken: set[str] = set()
+    for source in sources:
+        stem = name = Path(source.path).stem
+        number = 1
+        while name.lower() in taken:  # lower case: some file systems don't tell them apart
+            number += 1
+            name = f"{stem}~{number}"
+        taken.add(name.lower())
+        yield source, name

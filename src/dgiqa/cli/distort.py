@@ -20,7 +20,6 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -28,7 +27,7 @@ from pathlib import Path
 import PIL.Image
 
 import dgiqa
-from dgiqa.cli._output import watch
+from dgiqa.cli._output import numbered, watch
 from dgiqa.depth import DepthEstimator, as_metres, open_depth
 from dgiqa.distortions import GROUPS, KINDS, SEVERITIES, distort, family, kinds_of, uses_depth
 from dgiqa.errors import ImageError, UsageError
@@ -82,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     with _Manifest(args.out) as manifest:
         job = _Job(manifest, kinds, severities, args.seed, estimate, args.format, args.max_megapixels)
         made = kept = failed = 0
-        for ladder in watch(in_order(job.ladder, _named(sources), args.workers), len(sources)):
+        for ladder in watch(in_order(job.ladder, numbered(sources), args.workers), len(sources)):
             if isinstance(ladder, ImageError):
                 failed += 1
                 print(f"dgiqa: {ladder}", file=sys.stderr)
@@ -113,19 +112,6 @@ def _severities(text: str) -> list[int]:
             raise UsageError(f"--severities {text}: {part or 'an empty part'} is no part of 1-5", hint="such as 1,3-5")
         chosen.update(range(int(part[0]), int(part[-1]) + 1))
     return [severity for severity in SEVERITIES if severity in chosen]
-
-
-def _named(sources: list[Found]) -> Iterator[tuple[Found, str]]:
-    """Each source with its folder's name: the file's name without its ending, numbered where that is taken."""
-    taken: set[str] = set()
-    for source in sources:
-        stem = name = Path(source.path).stem
-        number = 1
-        while name.lower() in taken:  # lower case: some file systems don't tell them apart
-            number += 1
-            name = f"{stem}~{number}"
-        taken.add(name.lower())
-        yield source, name
 
 
 @dataclass(frozen=True)

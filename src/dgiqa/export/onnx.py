@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,8 @@ def export(network: nn.Module, card: ModelCard, path: Path, *, half: bool = Fals
         round_weights(network)
     side = card.recipe.crop or card.recipe.short_side
     names = ["color", "depth"] if card.recipe.depth else ["color"]
-    example = _example(names, (side, side + (card.recipe.multiple if not card.recipe.crop else 0)))
-    model = trace(network, names, example, free=() if card.recipe.crop else (1, 2))
+    views = example(names, (side, side + (card.recipe.multiple if not card.recipe.crop else 0)))
+    model = trace(network, names, views, free=() if card.recipe.crop else (1, 2))
     part = path.with_name(path.name + ".part")
     if half:
         store_half(model)
@@ -59,7 +60,12 @@ def export(network: nn.Module, card: ModelCard, path: Path, *, half: bool = Fals
 
 
 def trace(
-    network: nn.Module, names: list[str], example: tuple[torch.Tensor, ...], *, free: tuple[int, ...] = (1, 2)
+    network: nn.Module,
+    names: list[str],
+    views: tuple[torch.Tensor, ...],
+    *,
+    free: tuple[int, ...] = (1, 2),
+    outputs: Sequence[str] = ("raw",),
 ) -> Any:
     """The ONNX model of ``network``, in eval mode, with inputs ``names``; the sizes of the axes ``free`` stay open."""
     sizes = dict.fromkeys(free, torch.export.Dim.DYNAMIC)
@@ -69,10 +75,10 @@ def trace(
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             network,
-            example,
+            views,
             dynamo=True,
             input_names=names,
-            output_names=["raw"],
+            output_names=list(outputs),
             dynamic_shapes=tuple(sizes for _ in names),
             verbose=False,
             optimize=False,  # folding batch norm away would lose the parameters' names
@@ -116,7 +122,8 @@ def _without_traces(model: Any) -> Any:
     return model
 
 
-def _example(names: list[str], size: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+def example(names: list[str], size: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+    """A view of noise of that (height, width) for each input, the same every time."""
     generator = torch.Generator().manual_seed(0)
     shapes = {"color": (1, *size, 3), "depth": (1, *size)}
     return tuple(torch.randint(0, 256, shapes[n], generator=generator, dtype=torch.uint8) for n in names)
@@ -129,10 +136,10 @@ def _difference(network: nn.Module, card: ModelCard, path: Path, names: list[str
         0 if card.recipe.crop else 5 * card.recipe.multiple,
     )
     for size in {(side, side), (side, side + step), (side + step, side)}:
-        example = _example(names, size)
+        views = example(names, size)
         with torch.no_grad():
-            wanted = network(*example).numpy()
-        color, *depth = (tensor.numpy() for tensor in example)
+            wanted = network(*views).numpy()
+        color, *depth = (tensor.numpy() for tensor in views)
         found = exported.run(Views(color, depth[0] if depth else None))
         if found.shape != wanted.shape:  # subtracting would broadcast
             return float("inf")

@@ -65,6 +65,15 @@ def open_file(path: Path, *, hint: str = "") -> OnnxNetwork:
     Raises:
         WeightsError: ONNX Runtime can't open it.
     """
+    return OnnxNetwork(open_session(path, name=str(path), hint=hint))
+
+
+def open_session(model: Path | bytes, *, name: str, hint: str = "") -> Any:
+    """A session of a file or of its bytes; ``name`` says in errors what it is.
+
+    Raises:
+        WeightsError: ONNX Runtime can't open it.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -73,7 +82,6 @@ def open_file(path: Path, *, hint: str = "") -> OnnxNetwork:
     options.use_deterministic_compute = True
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exceptions share no base but Exception
-        raise WeightsError(f"{path}: ONNX Runtime can't open the weights ({error})", hint=hint) from error
-    return OnnxNetwork(session)
+        raise WeightsError(f"{name}: ONNX Runtime can't open the weights ({error})", hint=hint) from error

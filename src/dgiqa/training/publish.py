@@ -11,6 +11,7 @@ torch and ONNX Runtime differ. What the card says of people's agreement and of t
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 import shutil
 from pathlib import Path
@@ -61,10 +62,11 @@ def publish(card: ModelCard, trained: Path) -> str:
         network = build_network(card)
         network.load_state_dict(torch.load(trained, weights_only=True))
         done = f"torch and ONNX Runtime differ by at most {export(network, card, path):.1e}"
-    for key, value in {"sha256": f'"{sha256_of(path)}"', "bytes": str(path.stat().st_size)}.items():
-        text, count = re.subn(rf"(?m)^{key} = .*$", f"{key} = {value}", text)
-        if count != 1:
-            raise UsageError(f"{file}: {key} stands {count} times, expected once")
+    stated = dataclasses.replace(card.weights["onnx"], sha256=sha256_of(path), bytes=path.stat().st_size)
+    text = replace_table(text, "weights.onnx", stated)
+    if card.explain and card.explain.continues != stated.sha256:
+        text = replace_table(text, "explain", None)
+        done += "; what explained the former weights is out of the card, make it anew: dgiqa.training.faults"
     file.write_text(text, encoding="utf-8")
     read_card(file)
     return f"{path}: {path.stat().st_size} bytes, {done}"

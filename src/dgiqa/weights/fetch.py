@@ -37,12 +37,24 @@ def locate(card: ModelCard, runtime: str) -> Path:
             The hint has the command, the address and the path that help.
     """
     weights = _weights_of(card, runtime)
+    return _checked(card, weights, f"weights for the runtime {runtime!r}")
+
+
+def locate_explanation(card: ModelCard) -> Path:
+    """The file that continues the card's ONNX weights to an explanation, checked like them.
+
+    Raises:
+        WeightsError: the card names none, or it is missing or has the wrong size or sum.
+    """
+    if card.explain is None:
+        raise WeightsError(f"{card.name} has nothing that explains its scores", hint="choose another model")
+    return _checked(card, card.explain.weights, "explanation")
+
+
+def _checked(card: ModelCard, weights: WeightsFile, what: str) -> Path:
     path = _here(card, weights)
     if path is None:
-        raise WeightsError(
-            f"{card.name}: its weights for the runtime {runtime!r} are not on this machine",
-            hint=_way_out(card, weights),
-        )
+        raise WeightsError(f"{card.name}: its {what} are not on this machine", hint=_way_out(card, weights))
     # The wheel's own files are checked by its tests; anything else could have been put there by hand.
     if fault := _wrong_size(path, weights) if is_built_in(card) and weights.embedded else _fault(path, weights):
         raise WeightsError(f"{path}: {fault}", hint=_way_out(card, weights))

@@ -1,0 +1,102 @@
+"""Say why pictures score as they do: depth, quality of each part, kinds of fault, sharpness of the subject.
+
+    dgiqa explain holiday/ --out reasons
+
+Of each picture DIR gets NAME.png, a figure of photograph, depth, attention and quality with the faults below, and
+NAME.json with the numbers. The faults found are printed. Two pictures of one name become NAME and NAME~2. Scores are
+those of dgiqa score, to the last bit; PyTorch isn't needed.
+
+Exit code 0: all explained; 1: some pictures failed; 2: misused, or DIR could not be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from dgiqa.cli._output import numbered, print_json, watch
+from dgiqa.errors import ImageError, UsageError
+from dgiqa.explain import Explanation
+from dgiqa.explain.figure import as_png, maps
+from dgiqa.scorer import MAX_MEGAPIXELS, load
+from dgiqa.sources import Found, find
+from dgiqa.stream import in_order
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="pictures and folders, or members of archives")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for figures and numbers")
+    parser.add_argument("--model", default="default", metavar="NAME", help="see dgiqa models")
+    parser.add_argument("--runtime", metavar="NAME", help="of the score; the rest runs in ONNX Runtime")
+    parser.add_argument("--maps", action="store_true", help="also NAME.MAP.png of each map in the picture's size")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a picture, without the maps")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="threads (default 2)")
+    parser.add_argument(
+        "--max-megapixels", type=float, default=MAX_MEGAPIXELS, metavar="N",
+        help=f"refuse larger pictures (default {MAX_MEGAPIXELS:g})",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.workers < 1:
+        raise UsageError("--workers must be positive")
+    scorer = load(args.model, args.runtime, max_megapixels=args.max_megapixels)
+    sources = list(find(args.paths))
+    if not sources:
+        raise UsageError(f"no pictures in {', '.join(args.paths)}", hint="PDFs, videos and hidden files are left out")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {args.out}: can't be written ({error.strerror})") from error
+
+    def explain(item: tuple[Found, str]) -> Explanation | ImageError:
+        found, name = item
+        try:
+            explanation = scorer.explain(found)
+        except ImageError as error:
+            return error
+        for ending, data in _files(explanation, args.maps):
+            part = args.out / f"{name}{ending}.part"
+            part.write_bytes(data)
+            os.replace(part, args.out / f"{name}{ending}")
+        return explanation
+
+    failed = 0
+    for result in watch(in_order(explain, numbered(sources), args.workers), len(sources)):
+        if isinstance(result, ImageError):
+            failed += 1
+            print(f"dgiqa: {result}", file=sys.stderr)
+        elif args.json:
+            print_json({key: value for key, value in result.as_dict().items() if key != "maps"})
+        else:
+            print(_line(result))
+    print(f"{args.out}: {len(sources) - failed} explained, {failed} failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _files(explanation: Explanation, with_maps: bool) -> Iterator[tuple[str, bytes]]:
+    """Endings and contents of a picture's files."""
+    import io
+
+    yield ".png", as_png(explanation)
+    yield ".json", (json.dumps(explanation.as_dict()) + "\n").encode()
+    if with_maps:
+        for name, pixels in maps(explanation).items():
+            stream = io.BytesIO()
+            PIL.Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG", compress_level=1)
+            yield f".{name}.png", stream.getvalue()
+
+
+def _line(explanation: Explanation) -> str:
+    found = [f for f in explanation.faults if f.found]
+    told = ", ".join(f"{f.kind.replace('_', ' ')} {f.probability:.2f}" for f in found)
+    if not explanation.faults:
+        told = "this model tells no faults"
+    return f"{explanation.score.quality:7.1f}  {told or 'no fault found'}  {explanation.score.path}"
