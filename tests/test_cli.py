@@ -44,11 +44,11 @@ FLAGS = {
     "export": {"--half", "--out"},
     "fetch": {"--mirror", "--offline", "--timeout"},
     "models": {"--json"},
-    "report": {"--out", "--root", "--thumbnails", "--title", "--workers"},
+    "report": {"--model", "--out", "--reasons", "--root", "--thumbnails", "--title", "--workers"},
     "score": {
         "--address", "--batch", "--depth", "--fail-fast", "--fast", "--gpus", "--json", "--max-megapixels", "--model",
-        "--no-recursive", "--on", "--out", "--recursive", "--resume", "--runtime", "--shard-rows", "--shards", "--sort",
-        "--workers",
+        "--no-recursive", "--on", "--out", "--recursive", "--ref", "--resume", "--runtime", "--shard-rows", "--shards",
+        "--sort", "--workers",
     },
     "serve": {
         "--batch", "--batch-wait", "--host", "--keys", "--max-files", "--max-held-mib", "--max-megapixels", "--max-mib",
@@ -57,9 +57,8 @@ FLAGS = {
     "train": {"--cache", "--data", "--keep-pictures", "--out", "--set"},
 }  # fmt: skip
 PUBLIC = {
-    "Explanation",
-    "DgiqaError", "Failure", "Found", "Image", "ImageError", "ModelCard", "RunError", "Score", "Scorer",
-    "__version__", "find", "list_models", "load",
+    "Compared", "DgiqaError", "Explanation", "Failure", "Found", "Image", "ImageError", "ModelCard", "RunError",
+    "Score", "Scorer", "__version__", "find", "list_models", "load",
 }  # fmt: skip
 
 

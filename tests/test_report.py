@@ -66,7 +66,7 @@ def test_nothing_comes_from_elsewhere(scored: Path, tmp_path: Path) -> None:
 
 def test_names_can_not_leave_their_place() -> None:
     evil = '</script><script>alert(1)</script><!--"$title'
-    page = as_page([row(evil, 50)], [None], title=evil, about=evil)
+    page = as_page([row(evil, 50)], [{}], title=evil, about=evil)
     assert "<script>alert" not in page
     assert page.count("</script>") == 2
     assert data_of(page)["rows"][0]["path"] == evil
@@ -108,7 +108,7 @@ def test_ten_thousand_rows_are_one_small_file(tmp_path: Path) -> None:
     (["{rows}", "--out", "{missing}/page.html"], "can't be written"),
     (["{missing}.csv", "--out", "page.html"], "no such file"),
     (["{empty}", "--out", "page.html"], "holds no rows"),
-    (["{rows}", "--out", "page.html", "--thumbnails", "-1"], "--thumbnails not negative"),
+    (["{rows}", "--out", "page.html", "--thumbnails", "-1"], "not negative"),
 ])  # fmt: skip
 def test_bad_input_is_named(arguments: list[str], said: str, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)

@@ -26,7 +26,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> str:
     rows = [row(f"folder/{i:05}.jpg", 7 * i % 1009 / 10.09) for i in range(COUNT - 1)]
     rows.append(row("folder/broken <b>.jpg", None))
     path = tmp_path_factory.mktemp("page") / "page.html"
-    path.write_text(as_page(rows, [PICTURE] * COUNT, title="Many", about="words"), encoding="utf-8")
+    path.write_text(as_page(rows, [{"picture": PICTURE}] * COUNT, title="Many", about="words"), encoding="utf-8")
     return path.as_uri()
 
 

@@ -15,13 +15,14 @@ from dgiqa.cards import ModelCard
 from dgiqa.errors import DgiqaError, ImageError, RunError
 from dgiqa.explain import Explanation
 from dgiqa.models import list_models
-from dgiqa.scorer import Scorer, load
+from dgiqa.scorer import Compared, Scorer, load
 from dgiqa.sources import Found, find
 from dgiqa.types import Failure, Image, Score
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Compared",
     "DgiqaError",
     "Explanation",
     "Failure",

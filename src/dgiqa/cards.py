@@ -33,7 +33,8 @@ class Recipe:
             ``linear-opencv`` and ``cubic-opencv`` are not antialiased (what many papers' code uses).
         views: ``whole``: the resized picture itself, in tiles along its long side once that exceeds
             ``max_aspect`` times the short one; ``grid``: the fewest square crops, evenly spaced, that
-            cover the picture; ``random``: ``count`` crops seeded by ``seed`` and the size alone (papers).
+            cover the picture; ``random``: ``count`` crops seeded by ``seed`` and the size alone (papers);
+            ``native``: the picture as it is, never resized, whose ``short_side`` is 0.
         crop: side of the square crops of ``grid`` and ``random``; 0 for ``whole``.
         count: number of ``random`` crops.
         seed: seed of ``random`` crops.
@@ -48,7 +49,7 @@ class Recipe:
 
     short_side: int
     kernel: Kernel
-    views: Literal["whole", "grid", "random"]
+    views: Literal["whole", "grid", "random", "native"]
     crop: int = 0
     count: int = 0
     seed: int = 0
@@ -61,11 +62,14 @@ class Recipe:
 
     def check(self) -> None:
         """Raises ValueError when the numbers contradict each other."""
-        if self.short_side < 1 or self.multiple < 1 or self.short_side % self.multiple:
+        if self.views == "native":
+            if self.short_side or self.crop or self.count or self.depth or self.multiple != 1:
+                raise ValueError("views = 'native' takes short_side = 0 and no crop, count, depth or multiple")
+        elif self.short_side < 1 or self.multiple < 1 or self.short_side % self.multiple:
             raise ValueError("short_side must be a positive multiple of multiple")
         if self.views == "whole" and (self.crop or self.count or self.max_aspect < 1):
             raise ValueError("views = 'whole' takes no crop or count, and a max_aspect of at least 1")
-        if self.views != "whole" and not 1 <= self.crop <= self.short_side:
+        if self.views in ("grid", "random") and not 1 <= self.crop <= self.short_side:
             raise ValueError("crop must be between 1 and short_side")
         if (self.views == "random") != (self.count != 0) or self.count < 0:
             raise ValueError("count goes with views = 'random', and only there")
@@ -253,7 +257,7 @@ class WeightsFile:
     bytes: int = 0
     url: str = ""
     page: str = ""
-    precision: Literal["fp32", "int8"] = "fp32"
+    precision: Literal["fp32", "fp64", "int8"] = "fp32"
 
     def check(self) -> None:
         """Raises ValueError for an unsafe address, name or checksum."""
@@ -328,7 +332,8 @@ class Measured:
 class ModelCard:
     """One set of weights of one network: what it is, whose it is, how it is fed, what it scored.
 
-    ``weights`` maps a runtime's name (``onnx``, ``torch``) to its file.
+    ``weights`` maps a runtime's name (``onnx``, ``torch``, ``numpy``) to its file. ``reference`` is ``full`` for what
+    compares a picture with its pristine original, else ``none``.
     """
 
     name: str
@@ -342,6 +347,7 @@ class ModelCard:
     recipe: Recipe
     weights: dict[str, WeightsFile]
     training: Training
+    reference: Literal["none", "full"] = "none"
     calibration: Calibration = field(default_factory=Calibration)
     interval: Interval | None = None
     explain: Explain | None = None

@@ -6,7 +6,8 @@
     │   ├── ImageUnreadable      permissions, truncated, empty, damaged
     │   ├── ImageUnsupported     not a picture we decode, or an extra is missing
     │   ├── ImageTooLarge        more megapixels than the limit
-    │   └── ImageTooSmall        nothing to look at
+    │   ├── ImageTooSmall        nothing to look at
+    │   └── ReferenceMismatch    a picture and its original that don't belong together
     └── RunError                 the run's fault: it stops
         ├── CardError            a model card that breaks the schema
         ├── ModelNotFound        no card of that name
@@ -63,6 +64,10 @@ class ImageTooLarge(ImageError):
 
 class ImageTooSmall(ImageError):
     """The picture has no area, or less than the recipe needs."""
+
+
+class ReferenceMismatch(ImageError):
+    """A picture and its pristine original have different sizes, or there is no original."""
 
 
 class RunError(DgiqaError):

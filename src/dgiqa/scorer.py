@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -21,7 +21,7 @@ import numpy as np
 
 from dgiqa.cards import ModelCard
 from dgiqa.depth import open_depth
-from dgiqa.errors import ImageError, UsageError, WeightsError
+from dgiqa.errors import ImageError, ReferenceMismatch, UsageError, WeightsError
 from dgiqa.explain import Explanation, explain, open_explainer
 from dgiqa.imaging import decode
 from dgiqa.imaging.resize import fit
@@ -67,12 +67,22 @@ class Scorer:
         self._depth = depth
         self._explainer = cache(partial(open_explainer, card))
 
-    def score(self, source: Source, *, name: str | None = None) -> Score:
+    def score(self, source: Source | Compared, *, ref: Source | None = None, name: str | None = None) -> Score:
         """The score of one picture: a path, encoded bytes, a PIL image, or an (H, W[, 3 or 4]) uint8 array.
 
+        Args:
+            ref: the pristine original, for a model that compares with one; of the same size.
+            name: how messages and the row call the picture, if not by its path.
+
         Raises:
-            ImageError: the picture can't be had, decoded, or is too large; the message names it.
+            ImageError: the picture can't be had, decoded, or is too large, or its original is of another size; the
+                message names it.
+            UsageError: the model compares and there is no original, or the other way round.
         """
+        if ref is not None:
+            if isinstance(source, Compared):
+                raise UsageError("the picture has an original already", hint="leave ref out")
+            source = Compared(source, ref)
         seen = self._see(source, name)
         return self._judge(seen, self._network.run(seen.views))
 
@@ -92,7 +102,7 @@ class Scorer:
         explainer = self._explainer() if seen.views.depth is not None else None
         return explain(self._judge(seen, raws), seen.views, raws, picture, self.card, explainer)
 
-    def score_all(self, sources: Iterable[Source], *, workers: int = 1, batch: int = 1) -> Generator[Result]:
+    def score_all(self, sources: Iterable[Source | Compared], *, workers: int = 1, batch: int = 1) -> Generator[Result]:
         """A :class:`Score` or :class:`Failure` for each source, in order, in bounded memory.
 
         Args:
@@ -107,13 +117,13 @@ class Scorer:
             raise UsageError("score_all takes several sources", hint="put the one into a list, or use score")
         return self._stream(sources, workers, batch)
 
-    def _stream(self, sources: Iterable[Source], workers: int, batch: int) -> Generator[Result]:
+    def _stream(self, sources: Iterable[Source | Compared], workers: int, batch: int) -> Generator[Result]:
         held = (self._hold(source) for source in sources)
         with closing(in_order(self.score_batch, batched(held, batch), workers)) as batches:
             for results in batches:
                 yield from results
 
-    def score_batch(self, sources: Sequence[Source | Image | Failure]) -> list[Result]:
+    def score_batch(self, sources: Sequence[Source | Compared | Image | Failure]) -> list[Result]:
         """A :class:`Score` or :class:`Failure` for each source, in order; their views go to the network together.
 
         Any number of threads and processes may call it: it is what every executor runs.
@@ -122,9 +132,9 @@ class Scorer:
         raws = iter(_run_together(self._network, [item.views for item in seen if isinstance(item, _Seen)]))
         return [self._judge(item, next(raws)) if isinstance(item, _Seen) else item for item in seen]
 
-    def _hold(self, source: Source) -> Source | Image | Failure:
+    def _hold(self, source: Source | Compared) -> Source | Compared | Image | Failure:
         """What can't change any more: pictures in memory are decoded before their owner goes on."""
-        if isinstance(source, (str, os.PathLike, bytes, Found, Held)):
+        if isinstance(source, (str, os.PathLike, bytes, Found, Held, Compared)):
             return source
         return self._attempt(self._decode, source)
 
@@ -135,10 +145,34 @@ class Scorer:
         except ImageError as error:
             return Failure(_name(source), error, self.model, runtime=self.runtime)
 
-    def _see(self, source: Source | Image, name: str | None = None) -> _Seen:
+    def _see(self, source: Source | Image | Compared, name: str | None = None) -> _Seen:
+        if isinstance(source, Compared):
+            if self.card.reference == "none":
+                raise UsageError(f"{self.card.name} compares with no original", hint="leave the reference out")
+            return self._compare(source, name)
+        if isinstance(source, Found) and source.error:
+            raise source.error
+        if self.card.reference == "full":
+            raise UsageError(
+                f"{self.card.name} compares a picture with its original, and there is none",
+                hint="give it: --ref REF, or Scorer.score(picture, ref=original)",
+            )
         image = source if isinstance(source, Image) else self._decode(source, name)
         views = make_views(image, self.card.recipe, self._depth)
         notes = (*image.notes, *_small(image, self.card))
+        return _Seen(image.name, image.width, image.height, notes, views)
+
+    def _compare(self, pair: Compared, name: str | None) -> _Seen:
+        image, original = self._decode(pair.source, name), self._decode(pair.reference)
+        sizes = [f"{each.width}×{each.height}" for each in (image, original)]
+        if sizes[0] != sizes[1]:
+            raise ReferenceMismatch(
+                f"{image.name}: {sizes[0]}, but its original {original.name} is {sizes[1]}",
+                hint="compare pictures of one size",
+            )
+        views = make_views(image, self.card.recipe)
+        views = replace(views, reference=make_views(original, self.card.recipe).color)
+        notes = (*image.notes, *(f"original: {note}" for note in original.notes))
         return _Seen(image.name, image.width, image.height, notes, views)
 
     def _decode(self, source: Source, name: str | None = None) -> Image:
@@ -172,6 +206,14 @@ class Scorer:
         sizes = seen.width, seen.height
         spread_or_none = spread[0] if spread else None
         return Score(seen.name, quality, raw, self.model, *sizes, seen.notes, low, high, spread_or_none, self.runtime)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A picture and its pristine original, where a list of sources is asked for."""
+
+    source: Source
+    reference: Source
 
 
 @dataclass(frozen=True)
@@ -266,11 +308,18 @@ def _stack(several: list[Views]) -> Views:
     if len(several) == 1:
         return several[0]
     depths = [views.depth for views in several if views.depth is not None]
-    return Views(np.concatenate([views.color for views in several]), np.concatenate(depths) if depths else None)
+    originals = [views.reference for views in several if views.reference is not None]
+    return Views(
+        np.concatenate([views.color for views in several]),
+        np.concatenate(depths) if depths else None,
+        reference=np.concatenate(originals) if originals else None,
+    )
 
 
 def _name(source: Any) -> str:
     """How a row calls a source, decoded or not."""
+    if isinstance(source, Compared):
+        return _name(source.source)
     if isinstance(source, (Found, Held)):
         return source.path
     return source.name if isinstance(source, Image) else decode.name_of(source)

@@ -50,11 +50,13 @@ class Views:
         color: (V, H, W, 3) uint8, sRGB.
         depth: (V, H, W) uint8, 0 farthest to 255 nearest over the whole picture; None for a network without.
         boxes: where each view lies in the resized picture.
+        reference: (V, H, W, 3) uint8, the same views of the pristine original; None for a network without.
     """
 
     color: UInt8
     depth: UInt8 | None = None
     boxes: tuple[Box, ...] = ()
+    reference: UInt8 | None = None
 
     def __len__(self) -> int:
         return int(self.color.shape[0])

@@ -50,7 +50,7 @@ from dgiqa.evaluation import (
 from dgiqa.evaluation.scores_file import Scores, match, names_any, read_scores, write_scores
 from dgiqa.evaluation.table import explain
 from dgiqa.models import depth_card
-from dgiqa.scorer import Scorer, load
+from dgiqa.scorer import Compared, Scorer, load
 from dgiqa.weights.fetch import locate
 from dgiqa.weights.files import fingerprint
 
@@ -226,8 +226,25 @@ def _score(scorers: list[Scorer], place: Place, args: argparse.Namespace) -> Ite
     for scorer in scorers:
         if len(scorers) > 1 or len(args.on) > 1:
             print(f"dgiqa: {scorer.model} on {place.name}", file=sys.stderr)
-        results = watch(scorer.score_all(place.split.paths, workers=args.workers), len(place.split))
+        results = watch(scorer.score_all(_sources(scorer, place), workers=args.workers), len(place.split))
         yield collect(results, scorer.model, _fingerprint(scorer.card))
+
+
+def _sources(scorer: Scorer, place: Place) -> Sequence[Path | Compared]:
+    """The pictures, with their originals for a model that compares.
+
+    Raises:
+        UsageError: the set doesn't name them.
+    """
+    split = place.split
+    if scorer.card.reference == "none":
+        return split.paths
+    if not split.references or None in split.references:
+        raise UsageError(
+            f"{scorer.model} compares pictures with their originals, which {place.name} doesn't name",
+            hint="a CSV names them in a column ref; dgiqa datasets tells which sets do",
+        )
+    return [Compared(path, str(ref)) for path, ref in zip(split.paths, split.references, strict=True)]
 
 
 def _compare(predictions: list[Predictions], split: Split) -> Iterator[Comparison]:

@@ -23,11 +23,11 @@ from itertools import chain, islice
 from typing import IO, Any
 
 from dgiqa.cli._output import print_json, print_table, watch
-from dgiqa.errors import UsageError
+from dgiqa.errors import ReferenceMismatch, UsageError
 from dgiqa.executors import local, ray
 from dgiqa.results.rows import KINDS, RowFile, kind_of
 from dgiqa.results.run import ROWS, Run
-from dgiqa.scorer import MAX_MEGAPIXELS, Scorer, load
+from dgiqa.scorer import MAX_MEGAPIXELS, Compared, Scorer, load
 from dgiqa.sources import Found, find
 from dgiqa.types import Failure, Result
 
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="picture, folder, pattern, or - for a list")
     parser.add_argument("--model", default="default", metavar="NAME", help="a card's name (dgiqa models) or file")
     parser.add_argument("--depth", metavar="NAME", help="another depth card than the model's own")
+    parser.add_argument("--ref", metavar="REF", help="the original, or a folder of them: for models that compare")
     parser.add_argument(
         "--out", metavar="FILE", help="write rows to FILE.csv, .jsonl or .parquet, or to FOLDER/; s3:// and so on, too"
     )
@@ -56,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--runtime",
-        choices=("onnx", "openvino", "torch", "auto"),
+        choices=("onnx", "openvino", "torch", "numpy", "auto"),
         help="default: the first the model has weights for; auto: the fastest of those installed, measured",
     )
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures a call (for GPUs; default 1)")
@@ -95,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--resume goes on with a run in a folder", hint="give --out FOLDER/")
     if args.on == "ray" and not in_shards:
         raise UsageError("--on ray writes a run's folder", hint="give --out FOLDER/")
+    if args.ref and in_shards:
+        raise UsageError("--ref goes with rows in one file or on the screen", hint="give --out FILE.parquet")
     if args.on == "local" and (args.address or args.gpus):
         raise UsageError("--address and --gpus are a cluster's", hint="add --on ray")
     scorer = load(args.model, args.runtime, **_options(args))
@@ -111,7 +114,8 @@ def run(args: argparse.Namespace) -> int:
         else:
             writer = stack.enter_context(RowFile(args.out)) if args.out else None
             total, sources = _counted(sources)
-            results = scorer.score_all(sources, workers=args.workers, batch=args.batch)
+            pairs = with_originals(sources, args.ref) if args.ref else sources
+            results = scorer.score_all(pairs, workers=args.workers, batch=args.batch)
         new, kept = _follow(_until_failure(results, args.fail_fast), total, writer, args)
         whole = new.count == total or not (args.fail_fast and new.failed)
         there = _Rows(shards.kept, shards.kept_failed) if shards else _Rows()
@@ -136,6 +140,37 @@ def _into(run: Run, scorer: Scorer, sources: Iterable[Found], args: argparse.Nam
     opens = partial(load, args.model, kind, **_options(args))
     where = {"gpus": args.gpus, "address": args.address}
     return ray.score_into(run, opens, sources, workers=args.workers, batch=args.batch, **where)
+
+
+def with_originals(sources: Iterable[Found], ref: str) -> Iterator[Compared | Found]:
+    """Each source with its original: ``ref`` itself, or the picture of its name, without the ending, in that folder.
+
+    Raises:
+        UsageError: there is no such place, or it holds no pictures.
+    """
+    if not os.path.isdir(ref):
+        if not os.path.exists(ref):
+            raise UsageError(f"--ref {ref}: there is no such file or folder")
+        yield from (source if source.error else Compared(source, ref) for source in sources)
+        return
+    originals: dict[str, list[str]] = {}
+    for found in find([ref]):
+        if found.error is None:
+            originals.setdefault(_stem(found.path), []).append(found.path)
+    if not originals:
+        raise UsageError(f"--ref {ref}: no pictures in this folder")
+    for source in sources:
+        named = originals.get(_stem(source.path), [])
+        if source.error or len(named) == 1:
+            yield source if source.error else Compared(source, named[0])
+            continue
+        fault = f"{len(named)} originals of its name in {ref}" if named else f"no original of its name in {ref}"
+        hint = "originals are found by the file's name without its ending"
+        yield Found(source.path, ReferenceMismatch(f"{source.path}: {fault}", hint=hint))
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0].lower()
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from typing import TypeAlias
 
@@ -40,10 +41,10 @@ def draw_figure(explanation: Explanation) -> PIL.Image.Image:
     """The figure: four panels at most, those that the model has, and the text below."""
     panels = [(name, _panel(pixels)) for name, pixels in maps(explanation).items()]
     font = PIL.ImageFont.load_default(13)
-    lines = max(len(explanation.faults), 6) + 2
+    lines = max(len(explanation.faults) + 1, 6)
     width = sum(panel.width + MARGIN for _, panel in panels) + MARGIN
     width = max(width, 640)
-    figure = PIL.Image.new("RGB", (width, PANEL + LINE * (lines + 2) + 3 * MARGIN), _PAPER)
+    figure = PIL.Image.new("RGB", (width, PANEL + LINE * (lines + 1) + 3 * MARGIN), _PAPER)
     draw = PIL.ImageDraw.Draw(figure)
     left = MARGIN
     for name, panel in panels:
@@ -69,6 +70,17 @@ def maps(explanation: Explanation) -> dict[str, UInt8]:
         found["attention"] = _over(explanation.picture, explanation.attention / np.float32(2))
     if explanation.quality is not None:
         found["quality"] = _over(explanation.picture, explanation.quality / np.float32(100))
+    return found
+
+
+def as_uris(explanation: Explanation, side: int) -> dict[str, str]:
+    """The maps as JPEG ``data:`` URIs of at most ``side`` pixels, to be part of a page."""
+    found = {}
+    for name, pixels in maps(explanation).items():
+        picture, stream = PIL.Image.fromarray(pixels), io.BytesIO()
+        picture.thumbnail((side, side))
+        picture.save(stream, "JPEG", quality=85)
+        found[name] = f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
     return found
 
 
@@ -127,6 +139,6 @@ def _write_score(
     told = [f"{name} {value:.2f}" for name, value in vars(sharp).items() if value is not None]
     none = "" if explanation.none is None else f"no fault: {explanation.none:.2f}"
     lines = [f"quality {score.quality:.1f} of 100{inside}", none, "sharpness: " + (", ".join(told) or "no edges")]
-    lines += [f"{score.width}×{score.height}", score.model, score.path]
+    lines += [f"{score.width} by {score.height} pixels", score.model, score.path]
     for row, line in enumerate(lines):
         draw.text((max(left, MARGIN + 420), top + row * LINE), line, _INK if row < 3 else _QUIET, font)

@@ -2,8 +2,8 @@
 
 The blur effect (Crete et al., "The blur effect: perception and estimation with a new no-reference perceptual blur
 metric", SPIE 2007): a picture that is blurred once more changes much if it was sharp and little if it was blurred. Here
-the change is summed over cells, and cells count by their nearness: where it is squared, to the subject; what is left of
-it, squared, to the background. A cell without edges says nothing and counts nothing.
+the change is summed over cells, and cells count to the subject by the fourth power of their nearness, to the background
+by that of what is left of it. A cell without edges says nothing and counts nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import numpy as np
 
 from dgiqa.types import Float32, UInt8
 
+#: Power of the nearness: of 2, 3, 4 and 6 the least that told a sharp subject from a sharp background every time.
+_POWER = 4
 #: Pixels along the filter that blurs once more; along a cell.
 _FILTER, _CELL = 9, 16
 #: Mean difference of neighbours, of 0..255, below which a cell holds no edge but noise and quantisation.
@@ -47,7 +49,7 @@ def sharpness(picture: UInt8, near: Float32 | None) -> Sharpness:
     if near is None:
         return Sharpness(None, None, _share(before, lost, edges * np.float32(1)))
     nearness = _sums(near) / _sums(np.ones_like(near))
-    subject, background = (_share(before, lost, edges * weight**2) for weight in (nearness, 1 - nearness))
+    subject, background = (_share(before, lost, edges * weight**_POWER) for weight in (nearness, 1 - nearness))
     return Sharpness(subject, background, _share(before, lost, edges * np.float32(1)))
 
 

@@ -75,8 +75,11 @@ def fit_size(width: int, height: int, recipe: Recipe) -> tuple[int, int]:
 
     The short side becomes exactly ``recipe.short_side``. The long side keeps the aspect ratio, rounded to the
     nearest multiple of ``recipe.multiple``, and is at least ``short_side`` and at most 16 × ``short_side``:
-    a picture longer than 16:1 is squeezed along its long side, so that memory stays bounded.
+    a picture longer than 16:1 is squeezed along its long side, so that memory stays bounded. With ``native`` views the
+    size stays.
     """
+    if recipe.views == "native":
+        return width, height
     short, long = sorted((width, height))
     unit = short * recipe.multiple
     rounded = (2 * long * recipe.short_side + unit) // (2 * unit) * recipe.multiple

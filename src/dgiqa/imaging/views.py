@@ -52,7 +52,10 @@ def make_boxes(width: int, height: int, recipe: Recipe) -> tuple[Box, ...]:
     ``whole``: everything in one box; a long side over ``max_aspect`` short ones is cut into the fewest tiles
     of just that length. ``grid``: the fewest ``crop`` × ``crop`` squares an axis. Both are evenly spaced
     from edge to edge and leave no pixel out. ``random``: ``count`` squares drawn from ``seed`` and the size.
+    ``native``: everything in one box, whatever its shape.
     """
+    if recipe.views == "native":
+        return ((0, 0, width, height),)
     if recipe.views == "random":
         return _random_boxes(width, height, recipe)
     if recipe.views == "grid":

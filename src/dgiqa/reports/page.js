@@ -109,6 +109,7 @@ function open() {
     ["Model", row.model],
     ["Runtime", row.runtime],
     ["Reason", row.error],
+    ["Sharpness", row.sharpness && Object.entries(row.sharpness).map(([what, value]) => `${what} ${value.toFixed(2)}`).join(", ")],
   ];
   for (const [what, value] of pairs) if (value) facts.append(make("dt", what), make("dd", value));
   body.replaceChildren();
@@ -117,8 +118,35 @@ function open() {
     Object.assign(picture, { src: row.picture, alt: name(row) });
     body.append(picture);
   }
+  if (row.maps) body.append(maps(row.maps));
   body.append(facts);
+  if (row.faults) body.append(faults(row.faults));
   dialog.showModal();
+}
+
+const MAPS = { depth: "depth: light is near", attention: "where depth looks", quality: "quality: yellow good, dark blue bad" };
+
+function maps(found) {
+  const all = make("div", undefined, "maps");
+  for (const [what, source] of Object.entries(found)) {
+    const figure = make("figure"), picture = make("img");
+    Object.assign(picture, { src: source, alt: MAPS[what] });
+    figure.append(picture, make("figcaption", MAPS[what], "quiet"));
+    all.append(figure);
+  }
+  return all;
+}
+
+function faults(found) {
+  const table = make("table"), head = make("tr");
+  for (const what of ["Fault", "Probability", "Severity of 5"]) head.append(make("th", what));
+  table.append(head);
+  for (const [kind, probability, severity] of found) {
+    const row = make("tr");
+    row.append(make("td", kind), make("td", probability.toFixed(2)), make("td", severity === null ? "" : severity.toFixed(1)));
+    table.append(row);
+  }
+  return table;
 }
 
 function histogram() {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -19,18 +19,16 @@ BIN = 5
 FIELDS = ("path", "quality", "low", "high", "raw", "model", "runtime", "width", "height", "error")
 
 
-def as_page(rows: Sequence[Row], pictures: Iterable[str | None], *, title: str, about: str) -> str:
+def as_page(rows: Sequence[Row], beside: Iterable[Mapping[str, Any]], *, title: str, about: str) -> str:
     """The whole document.
 
     Args:
         rows: what ``dgiqa score`` wrote.
-        pictures: for each row a ``data:`` URI of its picture, or None.
+        beside: what each row has beside its numbers, as far as it has it: its ``picture`` as a ``data:`` URI; its
+            ``maps`` so, by name; its ``faults``, as rows of kind, probability and severity; its ``sharpness``, by name.
         title, about: in words, what the page is of.
     """
-    shown = [
-        {**{name: row.get(name) for name in FIELDS}, **({"picture": picture} if picture else {})}
-        for row, picture in zip(rows, pictures, strict=True)
-    ]
+    shown = [{**{name: row.get(name) for name in FIELDS}, **more} for row, more in zip(rows, beside, strict=True)]
     here = Path(__file__)
     style, script, page = (here.with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".css", ".js", ".html"))
     return Template(page).substitute(

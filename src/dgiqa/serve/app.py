@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Annotated, Any
 
-import PIL.Image
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -19,8 +16,7 @@ from starlette.exceptions import HTTPException
 
 import dgiqa
 from dgiqa.errors import ImageError
-from dgiqa.explain import Explanation
-from dgiqa.explain.figure import maps
+from dgiqa.explain.figure import as_uris
 from dgiqa.models import list_models
 from dgiqa.scorer import Scorer
 from dgiqa.serve.body import Room, pictures_of
@@ -172,7 +168,7 @@ def create_app(scorer: Scorer, settings: Settings | None = None) -> FastAPI:
                 metrics.pictures.labels("failed").inc()
                 raise Problem("no-picture", str(error)) from error
         metrics.pictures.labels("ok").inc()
-        drawn = await run_in_threadpool(_drawn, explanation, side) if images else {}
+        drawn = await run_in_threadpool(as_uris, explanation, side) if images else {}
         notes = list(explanation.score.notes)
         return Explained.model_validate({**explanation.as_dict(), "images": drawn, "notes": notes})
 
@@ -234,14 +230,3 @@ def _describe_problems(app: FastAPI) -> None:
         return whole
 
     app.openapi = described  # type: ignore[method-assign]
-
-
-def _drawn(explanation: Explanation, side: int) -> dict[str, str]:
-    """The maps as JPEG data URIs of at most ``side`` pixels."""
-    found = {}
-    for name, pixels in maps(explanation).items():
-        picture, stream = PIL.Image.fromarray(pixels), io.BytesIO()
-        picture.thumbnail((side, side))
-        picture.save(stream, "JPEG", quality=85)
-        found[name] = f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
-    return found

@@ -15,6 +15,7 @@ import PIL.Image
 import PIL.ImageFilter
 
 from dgiqa.distortions import distort
+from dgiqa.distortions._light import to_linear, to_srgb
 from dgiqa.models.dgiqa_mobile.explain import FAULTS
 from dgiqa.types import Float32, UInt8
 
@@ -25,7 +26,7 @@ MADE_BY: dict[str, dict[str, float]] = {
     "defocus_blur": {"blur": 0.35, "gaussian_blur": 0.25, "defocus": 0.4},
     "motion_blur": {"motion": 0.6, "shake": 0.4},
     "over_exposure": {"overexpose": 0.85, "brighten": 0.15},
-    "low_light": {"low_light": 0.7, "darken": 0.3},
+    "low_light": {"low_light": 0.65, "darken": 0.35},
     "noise": {"noise": 0.35, "color_noise": 0.35, "speckle": 0.2, "impulse": 0.1},
     "color_cast": {"color_cast": 1.0},
     "low_contrast": {"contrast": 1.0},
@@ -66,6 +67,7 @@ class Look:
 
     Attributes:
         gamma: power of the values 0..1.
+        fog: of haze, how much of its light arrives: real fog is grey, not white.
         softness: deviation of a Gaussian blur, in pixels.
         grain: deviation of noise, of 0..255, before that blur.
         jpeg: quality of the file; 0 for none.
@@ -73,6 +75,7 @@ class Look:
     """
 
     gamma: float
+    fog: float
     softness: float
     grain: float
     jpeg: int
@@ -113,7 +116,8 @@ def _faults(rng: np.random.Generator) -> list[str]:
 def _look(rng: np.random.Generator) -> Look:
     some = rng.random(4) < 0.5
     return Look(
-        gamma=float(np.exp(rng.normal(0, 0.25))) if some[0] else 1.0,
+        gamma=float(np.exp(rng.normal(0, 0.15))) if some[0] else 1.0,
+        fog=float(rng.uniform(0.35, 1.0)),
         softness=float(rng.uniform(0.2, 0.7)) if some[1] else 0.0,
         grain=float(rng.uniform(0.5, 3.0)) if some[2] else 0.0,
         jpeg=int(rng.integers(60, 96)) if some[3] else 0,
@@ -141,6 +145,8 @@ def spoil(pixels: UInt8, spoiling: Spoiling, metres: Float32 | None) -> UInt8:
     before, after = ([s for s in spoiling.steps if (s[0] in filed) == late] for late in (False, True))
     for kind, severity, seed in before:
         pixels = distort(pixels, kind, severity, depth=metres, seed=seed)
+        if kind == "haze":
+            pixels = to_srgb(to_linear(pixels) * np.float32(spoiling.look.fog))
     pixels = _developed(pixels, spoiling.look)
     for kind, severity, seed in after:
         pixels = distort(pixels, kind, severity, depth=metres, seed=seed)
@@ -151,7 +157,7 @@ def _developed(pixels: UInt8, look: Look) -> UInt8:
     values = pixels.astype(np.float32)
     if look.grain:
         values += np.random.default_rng(look.seed).normal(0, look.grain, pixels.shape).astype(np.float32)
-    values = 255 * (np.clip(values, 0, 255) / 255) ** np.float32(look.gamma)
+    values = np.asarray(255 * (np.clip(values, 0, 255) / 255) ** np.float32(look.gamma), np.float32)
     picture = PIL.Image.fromarray(np.rint(values).astype(np.uint8))
     return np.asarray(picture.filter(PIL.ImageFilter.GaussianBlur(look.softness)) if look.softness else picture)
 

@@ -177,7 +177,7 @@ function reasons(picture) {
 function table(faults, none) {
   const grid = make("table");
   const head = make("tr");
-  for (const text of ["Fault", "Probability", "", "Severity of 5"]) head.append(make("th", text, { scope: "col" }));
+  for (const text of ["Fault", "Probability", "", "Severity, of 5"]) head.append(make("th", text, { scope: "col" }));
   grid.append(head);
   for (const { kind, probability, severity, found } of [...faults, { kind: "no fault", probability: none, severity: null, found: false }]) {
     const row = make("tr", undefined, found ? { class: "found" } : {});

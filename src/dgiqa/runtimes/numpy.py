@@ -1,0 +1,59 @@
+"""NumPy, for measures that are formulas: what the card names as its weights is the measure's own code.
+
+A card's ``weights.numpy.file`` is a file of the architecture's folder, such as ``ssim.py``; its checksum stands in the
+card like that of any weights, so that a label pins the formula down. Part of the base install.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dgiqa.cards import ModelCard
+from dgiqa.errors import CardError
+from dgiqa.runtimes import no_weights
+from dgiqa.types import Float32, Views
+from dgiqa.weights.fetch import is_built_in
+
+#: Kinds of weights it takes.
+TAKES = ("numpy",)
+
+
+class Measure:
+    """A formula of a picture, or of a picture and its original, a view at a time."""
+
+    def __init__(self, measure: Callable[..., float], *, compares: bool, sign: float) -> None:
+        self._measure, self._compares, self._sign = measure, compares, sign
+
+    def run(self, views: Views) -> Float32:
+        """(V,) values; of a measure of which less is better, their negatives."""
+        if self._compares:
+            assert views.reference is not None
+            pairs = zip(views.color, views.reference, strict=True)
+            values = [self._measure(picture, original) for picture, original in pairs]
+        else:
+            values = [self._measure(picture) for picture in views.color]
+        return np.array(values, np.float32) * np.float32(self._sign)
+
+
+def open_network(card: ModelCard) -> Measure:
+    """The card's measure.
+
+    Raises:
+        RuntimeMissing: the card has none.
+        CardError: it is not a file of the package: code from elsewhere is never run.
+    """
+    if "numpy" not in card.weights:
+        raise no_weights(card, "numpy")
+    name = card.weights["numpy"].file.removesuffix(".py")
+    if not is_built_in(card) or not name.isidentifier():
+        raise CardError(
+            f"{card.name}: weights.numpy: only a built-in card may name code", hint="take the built-in card"
+        )
+    module: Any = importlib.import_module(f"dgiqa.models.{card.arch}.{name}")
+    compares = card.reference == "full"
+    sign = -1.0 if card.settings.get("lower_is_better") else 1.0
+    return Measure(module.compare if compares else module.measure, compares=compares, sign=sign)

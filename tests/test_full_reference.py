@@ -1,0 +1,188 @@
+"""Measures that compare with an original: their values against piq's, their laws, and how they join the product.
+
+``golden_full_reference.json`` holds what piq 0.8.0 gave, in float64, for scikit-image's public-domain photographs
+spoiled by the project's own distortions (or not at all).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import dgiqa
+from dgiqa import Compared
+from dgiqa.cards import read_card
+from dgiqa.cli import main
+from dgiqa.distortions import distort
+from dgiqa.errors import CardError, ImageTooSmall, ReferenceMismatch, UsageError
+from dgiqa.models import list_models
+from dgiqa.runtimes import open_runtime
+from dgiqa.scorer import Scorer
+from dgiqa.types import UInt8
+
+data = pytest.importorskip("skimage.data")
+
+GOLDEN = json.loads((Path(__file__).parent / "golden_full_reference.json").read_text())
+CARDS = [card for card in list_models("quality") if card.reference == "full"]
+NAMES = [card.name.partition(".")[2] for card in CARDS]
+#: FSIM's noise is told from a median; elsewhere only the order of additions differs.
+TOLERANCE = {"fsim": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def originals() -> dict[str, UInt8]:
+    return {
+        "astronaut": data.astronaut(),
+        "cat": data.chelsea(),
+        "coffee": np.ascontiguousarray(data.coffee()[:301, :399]),
+        "rocket": data.rocket(),
+    }
+
+
+@pytest.fixture(scope="module")
+def scorers() -> dict[str, Scorer]:
+    return {name: dgiqa.load(f"full_reference.{name}", None) for name in NAMES}
+
+
+def test_there_are_six() -> None:
+    assert NAMES == ["fsim", "gmsd", "ms_ssim", "psnr", "ssim", "vif"]
+
+
+@pytest.mark.parametrize("case", GOLDEN)
+def test_values_are_piqs(case: str, originals: dict[str, UInt8], scorers: dict[str, Scorer]) -> None:
+    name, kind, *severity = case.split("-")
+    original = originals[name]
+    picture = distort(original, kind, int(severity[0]), seed=3) if severity else original
+    for measure, expected in GOLDEN[case].items():
+        raw = scorers[measure].score(picture, ref=original).raw
+        value = -raw if measure == "gmsd" else raw
+        assert value == pytest.approx(expected, abs=TOLERANCE.get(measure, 1e-5)), measure
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_more_of_a_fault_is_worse_and_the_original_best(
+    name: str, originals: dict[str, UInt8], scorers: dict[str, Scorer]
+) -> None:
+    for original in originals.values():
+        best = scorers[name].score(original, ref=original).quality
+        assert best == pytest.approx(100, abs=1e-3)
+        for kind in ("gaussian_blur", "noise", "jpeg"):
+            told = [scorers[name].score(distort(original, kind, s), ref=original).quality for s in (1, 3, 5)]
+            assert best > told[0] > told[1] > told[2]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_card_pins_its_formula_down(name: str) -> None:
+    card = next(card for card in CARDS if card.name == f"full_reference.{name}")
+    code = (card.folder / card.weights["numpy"].file).read_bytes().replace(b"\r\n", b"\n")
+    assert card.weights["numpy"].sha256 == hashlib.sha256(code).hexdigest()
+
+
+def test_sources_of_every_kind_and_in_any_batch(
+    originals: dict[str, UInt8], scorers: dict[str, Scorer], tmp_path: Path
+) -> None:
+    original, picture = originals["cat"], distort(originals["cat"], "noise", 2)
+    for name, pixels in (("a.png", original), ("b.png", picture)):
+        PIL.Image.fromarray(pixels).save(tmp_path / name)
+    scorer = scorers["ssim"]
+    expected = scorer.score(picture, ref=original).raw
+    as_bytes = (tmp_path / "a.png").read_bytes()
+    assert scorer.score(tmp_path / "b.png", ref=tmp_path / "a.png").raw == expected
+    assert scorer.score(tmp_path / "b.png", ref=as_bytes).raw == expected
+    pairs = [
+        Compared(picture, original),
+        Compared(tmp_path / "b.png", original),
+        Compared(tmp_path / "none.png", original),
+    ]
+    for batch in (1, 2, 3):
+        rows = list(scorer.score_all(pairs, batch=batch, workers=2))
+        assert [row.ok for row in rows] == [True, True, False]
+        assert [row.raw for row in rows[:2]] == [expected] * 2  # type: ignore[union-attr]
+
+
+def test_misuse_is_named(originals: dict[str, UInt8], scorers: dict[str, Scorer], default: Scorer) -> None:
+    cat, rocket = originals["cat"], originals["rocket"]
+    with pytest.raises(
+        UsageError, match=r"full_reference.ssim compares a picture with its original, and there is none"
+    ):
+        scorers["ssim"].score(cat)
+    with pytest.raises(UsageError, match=r"dgiqa_mobile.biq2021 compares with no original"):
+        default.score(cat, ref=cat)
+    with pytest.raises(ReferenceMismatch, match=r"<array>: 451×300, but its original <array> is 640×427"):
+        scorers["ssim"].score(cat, ref=rocket)
+    with pytest.raises(UsageError, match="has an original already"):
+        scorers["ssim"].score(Compared(cat, cat), ref=cat)
+    for name, side in (("ms_ssim", 160), ("vif", 40), ("ssim", 10)):
+        small = np.ascontiguousarray(cat[:side, :200])
+        with pytest.raises(ImageTooSmall, match="needs"):
+            scorers[name].score(small, ref=small)
+    for name in ("psnr", "gmsd", "fsim"):
+        tiny = np.ascontiguousarray(cat[:1, :1])
+        assert scorers[name].score(tiny, ref=tiny).quality == pytest.approx(100, abs=1e-3)
+
+
+def test_code_of_ones_own_card_is_never_run(tmp_path: Path) -> None:
+    card = CARDS[0]
+    text = (card.folder / card.file).read_text().replace("embedded = true\n", "")
+    (tmp_path / "fsim.py").write_text("raise SystemExit('run')")
+    (tmp_path / "mine.toml").write_text('arch = "full_reference"\n' + text)
+    with pytest.raises(CardError, match="only a built-in card may name code"):
+        open_runtime(read_card(tmp_path / "mine.toml"), "numpy")
+
+
+def test_the_verb(tmp_path: Path, originals: dict[str, UInt8], capsys: pytest.CaptureFixture[str]) -> None:
+    worse, whole = tmp_path / "worse", tmp_path / "whole"
+    worse.mkdir()
+    whole.mkdir()
+    for name in ("cat", "rocket"):
+        PIL.Image.fromarray(originals[name]).save(whole / f"{name}.png")
+        PIL.Image.fromarray(originals[name]).save(worse / f"{name.upper()}.jpg", quality=30)
+    PIL.Image.fromarray(originals["coffee"]).save(worse / "coffee.jpg")
+    arguments = ["score", str(worse), "--model", "full_reference.ssim", "--json", "--ref"]
+    assert main([*arguments, str(whole)]) == 1
+    rows = {Path(row["path"]).stem: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert [rows[name]["status"] for name in ("CAT", "ROCKET", "coffee")] == ["ok", "ok", "failed"]
+    assert "no original of its name" in rows["coffee"]["error"]
+    assert 0.7 < rows["CAT"]["raw"] < 0.95
+    assert rows["CAT"]["runtime"] == "numpy fp64"
+    one = ["score", str(worse / "CAT.jpg"), "--model", "full_reference.ssim", "--json", "--ref", str(whole / "cat.png")]
+    assert main(one) == 0
+    assert json.loads(capsys.readouterr().out)["raw"] == rows["CAT"]["raw"]
+    (whole / "cat.bmp").write_bytes((whole / "cat.png").read_bytes())
+    assert main([*arguments, str(whole)]) == 1
+    assert "2 originals of its name" in capsys.readouterr().out
+    (tmp_path / "empty").mkdir()
+    for more, text in [
+        ([str(tmp_path / "nothing")], "there is no such file or folder"),
+        ([str(tmp_path / "empty")], "no pictures in this folder"),
+        ([str(whole), "--out", str(tmp_path / "run") + "/"], "--ref goes with rows in one file"),
+    ]:
+        assert main([*arguments, *more]) == 2
+        assert text in capsys.readouterr().err
+    assert main(arguments[:-1]) == 2
+    assert "--ref REF" in capsys.readouterr().err
+    assert main(["score", str(worse), "--ref", str(whole)]) == 2
+    assert "compares with no original" in capsys.readouterr().err
+
+
+def test_evaluation_takes_originals_from_the_set(
+    tmp_path: Path, originals: dict[str, UInt8], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["path,mos,ref"]
+    PIL.Image.fromarray(originals["cat"]).save(tmp_path / "cat.png")
+    for severity in range(1, 6):
+        for kind in ("noise", "gaussian_blur"):
+            PIL.Image.fromarray(distort(originals["cat"], kind, severity)).save(tmp_path / f"{kind}{severity}.png")
+            lines.append(f"{kind}{severity}.png,{6 - severity},cat.png")
+    (tmp_path / "set.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "bare.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines) + "\n")
+    out = tmp_path / "result.json"
+    assert main(["evaluate", "full_reference.psnr", "--on", str(tmp_path / "set.csv"), "--out", str(out)]) == 0
+    assert '"srcc"' in out.read_text()
+    assert main(["evaluate", "full_reference.psnr", "--on", str(tmp_path / "bare.csv")]) == 2
+    assert "compares pictures with their originals" in capsys.readouterr().err
