@@ -22,6 +22,9 @@ from dgiqa.models import find_card
 from dgiqa.types import ROW_FIELDS
 
 FLAGS = {
+    "benchmark": {
+        "--from", "--limit", "--lower-is-better", "--on", "--out", "--page", "--root", "--split", "--workers",
+    },
     "calibrate": {
         "--folds", "--lower-is-better", "--on", "--out", "--root", "--seed", "--split", "--test-share", "--workers",
     },

@@ -64,3 +64,18 @@ def test_torchmetrics(default: dgiqa.Scorer) -> None:
     for bad in (pictures[0], pictures.int(), pictures.float(), pictures[:, :2]):
         with pytest.raises(ValueError, match=r"pictures of|floats lie"):
             metric.update(bad)
+
+
+def test_fiftyone(default: dgiqa.Scorer, tmp_path: Path) -> None:
+    fiftyone = pytest.importorskip("fiftyone")
+    add_quality = example("fiftyone_quality").add_quality
+    samples = [fiftyone.Sample(filepath=str(path)) for path in (*PICTURES, tmp_path / "none.jpg")]
+    assert add_quality(samples) == 1
+    assert [sample["quality"] for sample in samples[:-1]] == [default.score(path).quality for path in PICTURES]
+    assert samples[-1]["quality"] is None
+    assert "none.jpg" in samples[-1]["quality_error"]
+    assert add_quality(samples[:1], reasons=True) == 0
+    explanation = default.explain(PICTURES[0])
+    assert [c.label for c in samples[0]["faults"].classifications] == [f.kind for f in explanation.faults if f.found]
+    np.testing.assert_allclose(samples[0]["quality_map"].map, explanation.quality, atol=1e-4)
+    assert samples[0]["depth"].map.shape == explanation.picture.shape[:2]

@@ -156,3 +156,9 @@ def test_a_network_that_misses_a_package_of_its_own_names_it(tmp_path, monkeypat
     monkeypatch.setattr(dgiqa.models, "__path__", [str(tmp_path)])
     with pytest.raises(RuntimeMissing, match="package_that_nobody_has"):
         build_network(card)
+
+
+def test_the_readme_has_every_card_as_it_is():
+    benchmarks = Path(__file__).parents[1] / "benchmarks" / "models_table.py"
+    done = subprocess.run([sys.executable, str(benchmarks), "--check"], check=False)
+    assert done.returncode == 0, "run python benchmarks/models_table.py"

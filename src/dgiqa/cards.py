@@ -329,6 +329,28 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Published:
+    """What a paper says of its own weights under its own protocol; never mixed with what was measured.
+
+    Attributes:
+        dataset, protocol: what it was tested on, and how.
+        srcc, plcc: agreement.
+        source: the paper and its table.
+    """
+
+    dataset: str
+    protocol: str
+    srcc: float
+    plcc: float
+    source: str
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that are no correlations."""
+        if not (-1 <= self.srcc <= 1 and -1 <= self.plcc <= 1):
+            raise ValueError("srcc and plcc lie in -1..1")
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """One set of weights of one network: what it is, whose it is, how it is fed, what it scored.
 
@@ -352,6 +374,7 @@ class ModelCard:
     interval: Interval | None = None
     explain: Explain | None = None
     measured: tuple[Measured, ...] = ()
+    published: tuple[Published, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     folder: Path = field(default=Path(), repr=False)
 

@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     files = [scores for file in args.files for scores in read_scores(file, args.column)]
     places = _places(args)
     scorers = _load(args.models or ([] if files else ["default"]))
-    matched = _match(files, places, [scorer.model for scorer in scorers], args.lower_is_better)
+    matched = match_files(files, places, [scorer.model for scorer in scorers], args.lower_is_better)
     judged: list[tuple[Place, Predictions]] = []
     evaluations: list[Evaluation] = []
     comparisons: list[Comparison] = []
@@ -102,8 +102,8 @@ def run(args: argparse.Namespace) -> int:
         judged += [(place, predictions) for predictions in here]
     report = Report(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        command=_command(args),
-        versions=_versions(),
+        command=command_of(args),
+        versions=versions(),
         evaluations=tuple(evaluations),
         comparisons=tuple(comparisons),
         limit=args.limit,
@@ -153,14 +153,14 @@ def _check_writable(flag: str, path: Path) -> None:
 
 
 def _places(args: argparse.Namespace) -> list[Place]:
-    places = [_place(on, args) for on in args.on]
+    places = [place_of(on, args) for on in args.on]
     names = [place.name for place in places]
     if twice := next((name for name in names if names.count(name) > 1), ""):
         raise UsageError(f"--on: {twice} is named twice", hint="once is enough; CSV files need names that differ")
     return places
 
 
-def _place(on: str, args: argparse.Namespace) -> Place:
+def place_of(on: str, args: argparse.Namespace) -> Place:
     """From NAME, NAME=DIR, NAME:SPLIT=DIR or a CSV file."""
     name, split, folder = on, "", ""
     if not Path(on).is_file():
@@ -184,7 +184,9 @@ def _load(names: list[str]) -> list[Scorer]:
     return list({scorer.model: scorer for scorer in (load(name, None) for name in dict.fromkeys(names))}.values())
 
 
-def _match(files: list[Scores], places: list[Place], taken: Sequence[str], negated: bool) -> list[list[Predictions]]:
+def match_files(
+    files: list[Scores], places: list[Place], taken: Sequence[str], negated: bool
+) -> list[list[Predictions]]:
     """For each place the scores that the files have of its pictures, each under a name of its own.
 
     Of several data sets a file may have some; of one, or if it has none of any, it is an error to have too few.
@@ -226,11 +228,11 @@ def _score(scorers: list[Scorer], place: Place, args: argparse.Namespace) -> Ite
     for scorer in scorers:
         if len(scorers) > 1 or len(args.on) > 1:
             print(f"dgiqa: {scorer.model} on {place.name}", file=sys.stderr)
-        results = watch(scorer.score_all(_sources(scorer, place), workers=args.workers), len(place.split))
+        results = watch(scorer.score_all(sources_of(scorer, place), workers=args.workers), len(place.split))
         yield collect(results, scorer.model, _fingerprint(scorer.card))
 
 
-def _sources(scorer: Scorer, place: Place) -> Sequence[Path | Compared]:
+def sources_of(scorer: Scorer, place: Place) -> Sequence[Path | Compared]:
     """The pictures, with their originals for a model that compares.
 
     Raises:
@@ -264,20 +266,21 @@ def _fingerprint(card: ModelCard) -> str:
     )
 
 
-def _command(args: argparse.Namespace) -> str:
+def command_of(args: argparse.Namespace, verb: str = "evaluate") -> str:
     """As it was typed, but for the order of the flags."""
-    words = ["dgiqa", "evaluate", *args.models]
-    for on in args.on:
+    words = ["dgiqa", verb, *args.models]
+    for on in [args.on] if isinstance(args.on, str) else args.on:
         words += ["--on", on]
     for file in args.files:
         words += ["--from", str(file)]
     for flag in ("root", "split", "column", "limit", "out", "page", "scores"):
-        if value := getattr(args, flag):
+        if value := getattr(args, flag, None):
             words += [f"--{flag}", str(value)]
     return shlex.join([*words, *(["--lower-is-better"] if args.lower_is_better else [])])
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of this package, Python and the packages that scores depend on."""
     versions = {"dgiqa": dgiqa.__version__, "python": platform.python_version()}
     for package in ("numpy", "pillow", "onnxruntime", "torch"):
         try:

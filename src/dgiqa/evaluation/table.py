@@ -102,7 +102,7 @@ def _each_place(report: Report) -> Iterator[list[str]]:
             rows.append((evaluation.model, *cells(evaluation.overall)))
             for kind, groups in (("subset", evaluation.subsets), ("distortion", evaluation.distortions)):
                 rows += [(f"  {kind} {group.name}", *cells(group.agreement)) for group in groups]
-        yield [place, *_aligned(rows)]
+        yield [place, *aligned(rows)]
         for evaluation in found:
             yield [f"{evaluation.model} on {place}", *(f"  {line}" for line in remarks(evaluation))]
         for comparison in report.comparisons:
@@ -123,9 +123,9 @@ def _matrix(report: Report) -> list[str]:
     for model in report.models:
         crossings = (report.cell(model, place) for place in report.places)
         rows.append((model, *(show(e.overall.srcc) if e else "–" for e in crossings)))
-    return _aligned(rows)
+    return aligned(rows)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,0 +1,144 @@
+"""Compare models on one data set: agreement, pictures a second, memory, size, licence.
+
+    dgiqa benchmark default full_reference.ssim --on set.csv --page models.html
+    dgiqa benchmark all --on biq2021 --root BIQ2021 --from other.csv
+
+Each model is scored in a process of its own, one after the other, so that speed and memory are its alone; all means
+every model whose weights are here and that the set suits. Scores of any other tool join by --from FILE.csv, as in dgiqa
+evaluate. What papers say stands apart, with its source.
+
+Exit code 0: done; 1: some pictures have no score; 2: misused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import multiprocessing
+import os
+import platform
+import sys
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from dgiqa.cards import ModelCard
+from dgiqa.cli.evaluate import Place, command_of, match_files, place_of, sources_of, versions
+from dgiqa.errors import RunError, UsageError
+from dgiqa.evaluation import collect, evaluate
+from dgiqa.evaluation.benchmark import Benchmark, Line, as_page, as_text, line_of, to_json
+from dgiqa.evaluation.scores_file import read_scores
+from dgiqa.models import find_card, list_models
+from dgiqa.scorer import load
+from dgiqa.types import Result
+from dgiqa.weights.fetch import is_built_in, is_here
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="cards' names or files; all (default: default)")
+    parser.add_argument("--on", required=True, metavar="DATASET", help="NAME, NAME:SPLIT=DIR, or a CSV file")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="where the data set lies (of a CSV: its own folder)")
+    parser.add_argument("--split", metavar="NAME", help="default: test of a data set, all of a CSV file")
+    parser.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N pictures")
+    parser.add_argument("--from", action="append", type=Path, default=[], metavar="FILE", dest="files",
+                        help="scores of another tool, a CSV file")  # fmt: skip
+    parser.add_argument("--lower-is-better", action="store_true", help="in the files of --from")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="threads a model (default 1)")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures")
+    parser.add_argument("--page", type=Path, metavar="FILE.html", help="write the page")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.workers < 1 or args.limit < 0:
+        raise UsageError("--workers must be positive, --limit not negative")
+    for flag, path, ending in (("out", args.out, ".json"), ("page", args.page, ".html")):
+        if path and path.suffix.lower() != ending:
+            raise UsageError(f"--{flag} {path}: its name must end in {ending}")
+    place = place_of(args.on, args)
+    cards = chosen(args.models or ([] if args.files else ["default"]), place)
+    lines, lost = [], 0
+    for card in cards:
+        print(f"dgiqa: {card.label} on {place.name}", file=sys.stderr)
+        results, seconds, megabytes, label = scored(card, place, args.workers)
+        found = collect(results, label)
+        lost += len(found.missing)
+        lines.append(line_of(card, evaluate(found, place.split), len(results) / seconds, megabytes))
+    files = [scores for file in args.files for scores in read_scores(file, None)]
+    for predictions in match_files(files, [place], [line.evaluation.model for line in lines], args.lower_is_better)[0]:
+        lost += len(predictions.missing)
+        lines.append(Line(evaluate(predictions, place.split)))
+    benchmark = Benchmark(
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        command=command_of(args, "benchmark"),
+        machine=f"{platform.machine()}, {os.cpu_count()} cores",
+        workers=args.workers,
+        versions=versions(),
+        lines=tuple(lines),
+    )
+    print(as_text(benchmark))
+    for path, text in ((args.out, to_json(benchmark)), (args.page, as_page(benchmark))):
+        if path:
+            path.write_text(text, encoding="utf-8")
+    if lost:
+        print(f"dgiqa: {lost} scores are missing; dgiqa evaluate names them", file=sys.stderr)
+    return 1 if lost else 0
+
+
+def chosen(names: list[str], place: Place) -> list[ModelCard]:
+    """The cards of those names; of ``all`` those whose weights are here and that the set suits."""
+    cards: dict[str, ModelCard] = {}
+    for name in names:
+        if name != "all":
+            card = find_card(name)
+            cards[card.label] = card
+            continue
+        originals = bool(place.split.references) and None not in place.split.references
+        for card in list_models("quality"):
+            if any(is_here(card, kind) for kind in card.weights) and (originals or card.reference == "none"):
+                cards[card.label] = card
+    return list(cards.values())
+
+
+def scored(card: ModelCard, place: Place, workers: int) -> tuple[list[Result], float, float | None, str]:
+    """Rows, seconds, megabytes and label of a model in a process of its own."""
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    name = card.name if is_built_in(card) else card.folder / card.file
+    process = multiprocessing.get_context("spawn").Process(target=_score, args=(theirs, name, place, workers))
+    process.start()
+    theirs.close()
+    try:
+        answer = ours.recv()
+    except EOFError:
+        process.join()
+        raise UsageError(f"{card.label}: its process ended with {process.exitcode}", hint="see above") from None
+    process.join()
+    if isinstance(answer, RunError):
+        raise answer
+    found: tuple[list[Result], float, float | None, str] = answer
+    return found
+
+
+def _score(answer: Connection, name: str | Path, place: Place, workers: int) -> None:
+    """In the process: opens the model, scores one picture to warm up, then all by the clock."""
+    try:
+        scorer = load(name, None)
+        sources = sources_of(scorer, place)
+        list(scorer.score_all(sources[:1]))
+        start = time.perf_counter()
+        results = list(scorer.score_all(sources, workers=workers))
+        seconds = time.perf_counter() - start
+        answer.send((results, seconds, peak_megabytes(), scorer.model))
+    except RunError as error:
+        answer.send(error)
+    finally:
+        answer.close()
+
+
+def peak_megabytes() -> float | None:
+    """The most that this process held; None where the system doesn't tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
