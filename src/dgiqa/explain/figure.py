@@ -18,7 +18,7 @@ from dgiqa.types import UInt8
 Font: TypeAlias = PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont
 
 #: Height of a panel in pixels, space around it, and height of a line of text.
-PANEL, MARGIN, LINE = 300, 12, 18
+PANEL, MARGIN, LINE = 260, 12, 18
 #: How much of a coloured map over a photograph is map.
 SHARE = 0.6
 #: Nine steps of the colour map viridis (van der Walt, Smith, 2015; CC0): even in lightness, for the colour-blind, too.

@@ -4,7 +4,7 @@ that the score is their mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -20,8 +20,9 @@ A = TypeVar("A", bound=npt.NDArray[np.generic])
 #: Of the guided filter: the short side, in pixels, at which it works; its window's radius; the variance of luma, of
 #: 0..1, from which an edge of the picture is one of the map.
 _WORK, _RADIUS, _EDGE = 128, 12, 0.003
-#: How close a levelled mean comes to what is asked, and how many halvings that takes at most.
-_CLOSE, _HALVINGS = 1e-7, 80
+#: How close a levelled mean comes to what is asked, after how many steps at most; halvings for log odds, by one of this
+#: many values along each axis.
+_CLOSE, _STEPS, _HALVINGS, _SOME = 1e-5, 60, 30, 8
 
 
 def stitch(views: A, boxes: Sequence[Box], size: tuple[int, ...]) -> A:
@@ -111,37 +112,31 @@ def _luma(picture: UInt8) -> Float32:
 
 
 def _levelled_odds(values: Float32, mean: float) -> Float32:
-    """Values of 0..1 whose log odds are moved by one number until their mean is ``mean``."""
+    """Values of 0..1 whose log odds are moved by one number until their mean is ``mean``, by some of them."""
     clipped = np.clip(values, 1e-4, 1 - 1e-4)
     odds = np.log(clipped / (1 - clipped))
-    return _moved(lambda by: 1 / (1 + np.exp(-(odds + by))), lambda moved: float(moved.mean()), mean, 20.0)
+    some = odds[::_SOME, ::_SOME]
+    low, high = -20.0, 20.0
+    for _ in range(_HALVINGS):
+        by = (low + high) / 2
+        low, high = (low, by) if float((1 / (1 + np.exp(-(some + by)))).mean()) > mean else (by, high)
+    return np.asarray(1 / (1 + np.exp(-(odds + np.float32(by)))), np.float32)
 
 
 def _levelled(values: Float32, weights: Float32, mean: float) -> Float32:
-    """Values of 0..100, moved by one number, cut off at the ends, until their weighted mean is ``mean``."""
-    return _moved(
-        lambda by: np.clip(values + by, 0, 100),
-        lambda moved: float((moved * weights).sum(dtype=np.float64)),
-        mean,
-        100.0,
-    )
+    """Values of 0..100, moved by one number, cut off at the ends, until their weighted mean is ``mean``.
 
-
-def _moved(
-    move: Callable[[float], npt.NDArray[np.floating]],
-    mean_of: Callable[[npt.NDArray[np.floating]], float],
-    mean: float,
-    most: float,
-) -> Float32:
-    """``move`` by the number, of -most..most, that brings ``mean_of`` it to ``mean``; it rises with that number."""
-    low, high = -most, most
-    for _ in range(_HALVINGS):
-        by = (low + high) / 2
-        error = mean_of(move(by)) - mean
-        if abs(error) < _CLOSE * max(abs(mean), 1):
+    By Newton's method: the mean is piecewise linear in that number, and rises by the weight of what isn't cut off.
+    """
+    by, moved = 0.0, values
+    for _ in range(_STEPS):
+        error = mean - float((moved * weights).sum(dtype=np.float64))
+        if abs(error) < _CLOSE:
             break
-        low, high = (low, by) if error > 0 else (by, high)
-    return np.asarray(move(by), np.float32)
+        inside = float(weights[(moved > 0) & (moved < 100)].sum(dtype=np.float64))
+        by += error / max(inside, 1e-3)
+        moved = np.clip(values + np.float32(by), 0, 100)
+    return np.asarray(moved, np.float32)
 
 
 def _calibrated(raw: npt.NDArray[np.float64], calibration: Calibration) -> Float32:

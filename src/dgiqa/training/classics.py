@@ -33,6 +33,8 @@ from dgiqa.weights.files import sha256_of
 Rows = npt.NDArray[np.float64]
 #: Kernel widths (over the features' own spread) and ridges that are tried.
 GAMMAS, RIDGES = (0.003, 0.006, 0.012, 0.025), (0.01, 0.03, 0.1, 0.3)
+#: Share of the pictures at each end of a statistic that bounds it.
+TAIL = 0.005
 #: Pictures whose kernels the ridge keeps; one of this many is held out.
 CENTRES, HELD = 1500, 10
 
@@ -91,6 +93,8 @@ class _Measure:
 
 def fit_brisque(rows: Rows, mos: Rows) -> dict[str, Rows]:
     """The ridge; width and strength are those that a tenth of the rows, left out, agrees with best."""
+    low, high = np.quantile(rows, [TAIL, 1 - TAIL], axis=0)
+    rows = np.clip(rows, low, high)
     mean, scale = rows.mean(0), rows.std(0) + 1e-9
     x = (rows - mean) / scale
     order = np.random.default_rng(1).permutation(len(x))
@@ -104,7 +108,7 @@ def fit_brisque(rows: Rows, mos: Rows) -> dict[str, Rows]:
     centres, weights, offset = _ridge(x, mos, gamma, ridge)
     print(f"gamma {gamma}, ridge {ridge}: SRCC {tried[gamma, ridge]:.3f} on the tenth that chose them")
     return {
-        "mean": mean, "scale": scale, "centres": centres, "weights": weights,
+        "low": low, "high": high, "mean": mean, "scale": scale, "centres": centres, "weights": weights,
         "gamma": np.array(gamma), "offset": np.array(offset),
     }  # fmt: skip
 

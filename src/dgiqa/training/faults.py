@@ -49,7 +49,7 @@ from dgiqa.weights.files import fingerprint, sha256_of
 #: Pictures whose evidence is computed and kept together; of this many photographs one is held out.
 _PART, HELD = 250, 10
 #: Of the head's training; and the weight of the severities beside the kinds.
-EPOCHS, BATCH, RATE, DECAY, SEVERITY = 30, 128, 1e-3, 0.05, 1.0
+EPOCHS, BATCH, RATE, DECAY, SEVERITY = 30, 128, 1e-3, 1.0, 1.0
 
 
 def main() -> None:

@@ -25,7 +25,8 @@ def measure(picture: UInt8, parameters: Mapping[str, npt.NDArray[np.float64]]) -
     Raises:
         ImageTooSmall: a side has fewer than ``LEAST`` pixels.
     """
-    row = (features(picture) - parameters["mean"]) / parameters["scale"]
+    seen = np.clip(features(picture), parameters["low"], parameters["high"])  # what it was not fitted to, it can't know
+    row = (seen - parameters["mean"]) / parameters["scale"]
     away = ((parameters["centres"] - row) ** 2).sum(1)
     return float(np.exp(-parameters["gamma"] * away) @ parameters["weights"] + parameters["offset"])
 
