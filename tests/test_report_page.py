@@ -112,3 +112,27 @@ def test_it_fits_a_phone(page: Any) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.is_visible("#list")
+
+
+def test_an_opened_row_shows_its_reasons(tmp_path: Path) -> None:
+    faults_told = [["haze <i>", 0.91, 3.2], ["no fault", 0.04, None]]
+    maps = {"depth": PICTURE, "quality": PICTURE}
+    reasons = {"maps": maps, "faults": faults_told, "sharpness": {"subject": 0.71}}
+    path = tmp_path / "page.html"
+    path.write_text(
+        as_page([row("a.jpg", 40.0)], [{"picture": PICTURE, **reasons}], title="t", about="a"), encoding="utf-8"
+    )
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        page = browser.new_page()
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(path.as_uri())
+        page.click(".row")
+        assert page.locator("#one .maps img").count() == 2
+        assert [cell.split("\t") for cell in page.locator("#one tr").all_inner_texts()][1:] == [
+            ["haze <i>", "0.91", "3.2"], ["no fault", "0.04", ""],
+        ]  # fmt: skip
+        assert "subject 0.71" in page.inner_text("#one")
+        browser.close()
+    assert faults == []

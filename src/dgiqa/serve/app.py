@@ -48,7 +48,7 @@ BODY: dict[str, Any] = {
         "content": {"multipart/form-data": _FILES, "image/*": _BINARY, "application/octet-stream": _BINARY},
     }
 }
-_ASKED = ("bad-request", "no-key", "too-slow", "too-large", "wrong-type", "no-picture", "busy", "took-too-long")
+_ASKED = ("bad-request", "no-key", "too-slow", "too-large", "no-picture", "busy", "took-too-long")
 #: The page's own files and their kinds.
 _PAGE = {
     "": ("index.html", "text/html"),

@@ -23,8 +23,6 @@ from dgiqa.sources import Held
 NAMELESS = "body"
 #: Form fields that are no files, and bytes of one; they are read over.
 _FIELDS, _FIELD_BYTES = 16, 64 * 1024
-#: What a browser sends of a form without files; a body of it is no picture.
-_FORM = "application/x-www-form-urlencoded"
 
 
 class Room:
@@ -68,9 +66,7 @@ async def pictures_of(request: Request, settings: Settings, room: Room) -> Async
 
 async def _read(request: Request, settings: Settings, body: _Body) -> list[Held]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == _FORM:
-        raise Problem("wrong-type", f"{_FORM} holds no files; send multipart/form-data, or a picture as the body")
-    if kind != "multipart/form-data":
+    if kind != "multipart/form-data":  # curl --data-binary says it is another form, and sends a picture
         data = b"".join([chunk async for chunk in body.stream()])
         return [Held(NAMELESS, data)] if data else []
     parser = _Parser(

@@ -22,7 +22,6 @@ KINDS = {
     "too-slow": (408, "The body took too long to come"),
     "too-large": (413, "The body is too large"),
     "too-many-files": (413, "Too many pictures in one request"),
-    "wrong-type": (415, "That content isn't taken here"),
     "no-picture": (422, "None of what came is a picture that can be scored"),
     "bad-parameter": (422, "A parameter has a value that makes no sense"),
     "busy": (429, "The service is busy"),
