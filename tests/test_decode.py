@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -744,3 +745,29 @@ def test_raw_in_a_tiff_container_is_told_apart(data, raw):
 @pytest.mark.parametrize("data", [*SMALL_FILES, pictures.heic(), pictures.dng()])
 def test_sniff_knows_what_decodes(data):
     assert sniff(data[:HEAD]) is not None
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_at_once():
+    """Each goes over all pixels: a megabyte of them took minutes."""
+    stream = io.BytesIO()
+    PIL.Image.new("RGB", (1500, 1000), "red").save(stream, "JPEG", progressive=True)
+    data = stream.getvalue()
+    assert decode(data).pixels.shape == (1000, 1500, 3)
+    last = data.rindex(b"\xff\xda")
+    many = data[:-2] + data[last:-2] * 5000 + data[-2:]
+    start = time.perf_counter()
+    with pytest.raises(ImageUnsupported, match=r"a JPEG of 50\d\d scans"):
+        decode(many)
+    assert time.perf_counter() - start < 1
+
+
+def test_very_many_frames_are_not_counted():
+    """Counting those of a TIFF takes a time that grows with their square."""
+    stream = io.BytesIO()
+    one = PIL.Image.new("L", (8, 8))
+    one.save(stream, "TIFF", save_all=True, append_images=[one] * 300)
+    image = decode(stream.getvalue())
+    assert image.notes == ("first of more than 100 frames",)
+    stream = io.BytesIO()
+    one.save(stream, "TIFF", save_all=True, append_images=[one] * 4)
+    assert decode(stream.getvalue()).notes == ("first of 5 frames",)

@@ -21,7 +21,7 @@ from dgiqa.distortions import distort
 from dgiqa.errors import WeightsError
 from dgiqa.explain import Explanation, open_explainer
 from dgiqa.explain.figure import as_png, colored, maps
-from dgiqa.explain.maps import along_edges, quality_map, stitch, weights_of
+from dgiqa.explain.maps import _levelled, along_edges, quality_map, stitch, weights_of
 from dgiqa.explain.sharpness import sharpness
 from dgiqa.models import find_card
 from dgiqa.runtimes.fake import FakeNetwork
@@ -163,6 +163,15 @@ def test_a_map_is_levelled_up_to_the_ends(quality: float) -> None:
     found = quality_map(parts, raw, boxes, picture, weights, Calibration(), quality)
     assert found is not None
     assert float((found * weights).sum(dtype=np.float64)) == pytest.approx(quality, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "mean"), [([0.0, 100.0], 40.0), ([0.0, 100.0], 60.0), ([100.0] * 99 + [50.0], 99.9)]
+)
+def test_a_map_that_is_nearly_all_cut_off_is_levelled(values: list[float], mean: float) -> None:
+    flat = np.array([values], np.float32)
+    found = _levelled(flat, np.full_like(flat, 1 / flat.size), mean)
+    assert float(found.mean()) == pytest.approx(mean, abs=1e-3)
 
 
 def test_steps_lie_on_the_pictures_edges() -> None:
@@ -342,8 +351,9 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "broken.jpg: text, not a picture" in said.err
     assert "2 explained, 1 failed" in said.err
     stem = PICTURES[0].stem
-    endings = [".png", ".json", ".picture.png", ".depth.png", ".attention.png", ".quality.png"]
+    endings = [".png", ".json", ".maps"]
     assert {p.name for p in out.iterdir()} == {f"{name}{e}" for name in (stem, f"{stem}~2") for e in endings}
+    assert {p.stem for p in (out / f"{stem}.maps").iterdir()} == {"picture", "depth", "attention", "quality"}
     row = json.loads((out / f"{stem}.json").read_text())
     assert row["status"] == "ok"
     assert len(row["faults"]) == 11

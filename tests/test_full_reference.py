@@ -7,6 +7,7 @@ spoiled by the project's own distortions (or not at all).
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from pathlib import Path
 
@@ -119,11 +120,32 @@ def test_misuse_is_named(originals: dict[str, UInt8], scorers: dict[str, Scorer]
         scorers["ssim"].score(Compared(cat, cat), ref=cat)
     for name, side in (("ms_ssim", 160), ("vif", 40), ("ssim", 10)):
         small = np.ascontiguousarray(cat[:side, :200])
-        with pytest.raises(ImageTooSmall, match="needs"):
+        with pytest.raises(
+            ImageTooSmall, match=f"<array>: 200×{side}, and full_reference.{name} needs {side + 1} pixels"
+        ):
             scorers[name].score(small, ref=small)
+        with pytest.raises(ImageTooSmall, match=f"needs {side + 1} pixels"):  # the measure itself says so, too
+            importlib.import_module(f"dgiqa.models.full_reference.{name}").compare(small, small)
     for name in ("psnr", "gmsd", "fsim"):
         tiny = np.ascontiguousarray(cat[:1, :1])
         assert scorers[name].score(tiny, ref=tiny).quality == pytest.approx(100, abs=1e-3)
+
+
+def test_too_small_ones_are_rows_that_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the command line, in a batch with good ones, and where the runtime is measured first."""
+    for name, side in (("small", 9), ("large", 200)):
+        pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+        PIL.Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    model = ["--model", "full_reference.ssim", "--ref", str(tmp_path), "--json"]
+    for more in ([], ["--batch", "2"], ["--runtime", "auto"]):
+        assert main(["score", str(tmp_path), *model, *more]) == 1
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [row["status"] for row in rows] == ["ok", "failed"]
+        assert "small.png: 9×9, and full_reference.ssim needs 11 pixels a side" in rows[1]["error"]
+    assert main(["score", str(tmp_path), "--model", "natural_statistics.niqe", "--runtime", "auto", "--json"]) == 1
+    for verb in (["explain", str(tmp_path), "--out", str(tmp_path / "out")], ["serve"]):
+        assert main([*verb, "--model", "full_reference.ssim"]) == 2
+        assert "compares with originals" in capsys.readouterr().err
 
 
 def test_code_of_ones_own_card_is_never_run(tmp_path: Path) -> None:

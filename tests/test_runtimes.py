@@ -21,7 +21,7 @@ from dgiqa.runtimes.fake import FakeNetwork
 @pytest.fixture
 def three(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Runtimes that take as many seconds a view as the dictionary says; None is not installed."""
-    delays: dict[str, float | None] = {"onnx": 0.02, "openvino": 0.001, "torch": None}
+    delays: dict[str, float | None] = {"onnx": 0.02, "openvino": 0.001, "torch": None, "numpy": None}
 
     def module(name: str) -> SimpleNamespace:
         def open_network(card: object) -> FakeNetwork:

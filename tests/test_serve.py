@@ -174,6 +174,15 @@ def test_what_a_form_may_be(service: str) -> None:
     assert answer.status_code in (400, 422)
 
 
+@pytest.mark.parametrize("kind", ["utf-7", "unicode_escape"])
+def test_names_that_can_not_be_written_are_no_fault(service: str, kind: str) -> None:
+    name = {"utf-7": b"+2AA-", "unicode_escape": b"\\ud800"}[kind]
+    body = b'--x\r\ncontent-disposition: form-data; name=files; filename="' + name + b'"\r\n\r\n'
+    body += PICTURES[0].read_bytes() + b"\r\n--x--\r\n"
+    headers = {"content-type": f"multipart/form-data; boundary=x; charset={kind}"}
+    assert httpx.post(f"{service}/v1/score", content=body, headers=headers).status_code == 200
+
+
 def test_addresses_and_methods_that_are_not_there(service: str) -> None:
     assert is_problem(httpx.get(f"{service}/v1/nothing"), "not-found")
     assert is_problem(httpx.get(f"{service}/v1/score"), "wrong-method")
@@ -246,7 +255,10 @@ def test_a_slow_client_is_told_so_and_a_cut_connection_forgotten() -> None:
 def test_a_full_queue_answers_when_to_come_again() -> None:
     slow = Slow()
     slow.open.clear()
-    with service_of(slow, workers=1, max_waiting=3) as service, concurrent.futures.ThreadPoolExecutor(4) as pool:
+    with (
+        service_of(slow, workers=1, max_waiting=3, max_files=3) as service,
+        concurrent.futures.ThreadPoolExecutor(4) as pool,
+    ):
         first = [pool.submit(httpx.post, f"{service}/v1/score", content=b"x", timeout=20) for _ in range(4)]
         until(lambda: "dgiqa_waiting_pictures 3.0" in httpx.get(f"{service}/metrics").text)
         answer = httpx.post(f"{service}/v1/score", content=b"x")
@@ -276,7 +288,10 @@ def test_a_flood_is_turned_away_before_its_bodies_are_read() -> None:
 def test_bodies_together_stay_within_the_memory_set_aside() -> None:
     slow = Slow()
     slow.open.clear()
-    with service_of(slow, workers=1, max_held=250_000) as service, concurrent.futures.ThreadPoolExecutor(2) as pool:
+    with (
+        service_of(slow, workers=1, max_held=250_000, max_bytes=200_000) as service,
+        concurrent.futures.ThreadPoolExecutor(2) as pool,
+    ):
         url = f"{service}/v1/score"
         kept = [pool.submit(httpx.post, url, content=bytes(100_000), timeout=20) for _ in range(2)]
         until(lambda: "dgiqa_held_bytes 200000.0" in httpx.get(f"{service}/metrics").text)
@@ -292,6 +307,7 @@ def test_an_answer_that_takes_too_long_is_given_up() -> None:
     with service_of(slow, workers=1, seconds=0.4) as service:
         assert is_problem(httpx.post(f"{service}/v1/score", content=b"x", timeout=20), "took-too-long")
         assert is_problem(httpx.post(f"{service}/v1/score", content=b"x", timeout=20), "took-too-long")
+        assert "dgiqa_waiting_pictures 0.0" in httpx.get(f"{service}/metrics").text
         slow.open.set()
         until(lambda: slow.batches == [1])
         assert httpx.post(f"{service}/v1/score", content=b"x").status_code == 200
@@ -340,7 +356,11 @@ def test_keys_are_asked_for_where_there_are_any() -> None:
 
 
 def test_settings_that_make_no_sense() -> None:
-    for wrong in ({"workers": 0}, {"max_bytes": -1}, {"seconds": 0.0}, {"batch_wait": -1.0}, {"keys": ("",)}):
+    for wrong in (
+        {"workers": 0}, {"max_bytes": -1}, {"seconds": 0.0}, {"seconds": float("inf")}, {"batch_wait": -1.0},
+        {"batch_wait": float("nan")}, {"keys": ("",)}, {"max_waiting": 2, "max_files": 3},
+        {"max_held": 10, "max_bytes": 11},
+    ):  # fmt: skip
         with pytest.raises(UsageError):
             Settings(**wrong)  # type: ignore[arg-type]
 

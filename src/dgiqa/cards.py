@@ -43,6 +43,7 @@ class Recipe:
         background: sRGB colour (0 to 255) under transparent pixels.
         depth: name of the depth card; empty for a network without depth.
         depth_from: depth is estimated on the whole original ``picture``, or on the whole ``resized`` one.
+        least: pixels that the shorter side needs; smaller pictures are refused. 0: any will do.
         reduce: a JPEG may be decoded at a half, a quarter or an eighth of its size, if it keeps this many times
             ``short_side``; only where speed is asked for, since it moves scores a little. 0: never.
     """
@@ -58,6 +59,7 @@ class Recipe:
     background: tuple[int, int, int] = (255, 255, 255)
     depth: str = ""
     depth_from: Literal["picture", "resized"] = "resized"
+    least: int = 0
     reduce: float = 0.0
 
     def check(self) -> None:
@@ -73,6 +75,8 @@ class Recipe:
             raise ValueError("crop must be between 1 and short_side")
         if (self.views == "random") != (self.count != 0) or self.count < 0:
             raise ValueError("count goes with views = 'random', and only there")
+        if self.least < 0:
+            raise ValueError("least must not be negative")
         if self.seed < 0 or (self.seed and self.views != "random"):
             raise ValueError("seed goes with views = 'random', and is not negative")
         if self.reduce and (self.reduce < 1 or self.depth_from != "resized"):

@@ -21,7 +21,7 @@ import numpy as np
 
 from dgiqa.cards import ModelCard
 from dgiqa.depth import open_depth
-from dgiqa.errors import ImageError, ReferenceMismatch, UsageError, WeightsError
+from dgiqa.errors import ImageError, ImageTooSmall, ReferenceMismatch, UsageError, WeightsError
 from dgiqa.explain import Explanation, explain, open_explainer
 from dgiqa.imaging import decode
 from dgiqa.imaging.resize import fit
@@ -132,9 +132,13 @@ class Scorer:
         raws = iter(_run_together(self._network, [item.views for item in seen if isinstance(item, _Seen)]))
         return [self._judge(item, next(raws)) if isinstance(item, _Seen) else item for item in seen]
 
-    def _hold(self, source: Source | Compared) -> Source | Compared | Image | Failure:
+    def _hold(self, source: Source | Compared | Image) -> Source | Compared | Image | Failure:
         """What can't change any more: pictures in memory are decoded before their owner goes on."""
-        if isinstance(source, (str, os.PathLike, bytes, Found, Held, Compared)):
+        if isinstance(source, Compared):
+            both = self._hold(source.source), self._hold(source.reference)
+            fault = next((each for each in both if isinstance(each, Failure)), None)
+            return fault or Compared(*both)  # type: ignore[arg-type]
+        if isinstance(source, (str, os.PathLike, bytes, Found, Held, Image)):
             return source
         return self._attempt(self._decode, source)
 
@@ -157,23 +161,33 @@ class Scorer:
                 f"{self.card.name} compares a picture with its original, and there is none",
                 hint="give it: --ref REF, or Scorer.score(picture, ref=original)",
             )
-        image = source if isinstance(source, Image) else self._decode(source, name)
+        image = self._large_enough(source if isinstance(source, Image) else self._decode(source, name))
         views = make_views(image, self.card.recipe, self._depth)
         notes = (*image.notes, *_small(image, self.card))
         return _Seen(image.name, image.width, image.height, notes, views)
 
     def _compare(self, pair: Compared, name: str | None) -> _Seen:
-        image, original = self._decode(pair.source, name), self._decode(pair.reference)
+        image = pair.source if isinstance(pair.source, Image) else self._decode(pair.source, name)
+        original = pair.reference if isinstance(pair.reference, Image) else self._decode(pair.reference)
         sizes = [f"{each.width}×{each.height}" for each in (image, original)]
         if sizes[0] != sizes[1]:
             raise ReferenceMismatch(
                 f"{image.name}: {sizes[0]}, but its original {original.name} is {sizes[1]}",
                 hint="compare pictures of one size",
             )
-        views = make_views(image, self.card.recipe)
+        views = make_views(self._large_enough(image), self.card.recipe)
         views = replace(views, reference=make_views(original, self.card.recipe).color)
         notes = (*image.notes, *(f"original: {note}" for note in original.notes))
         return _Seen(image.name, image.width, image.height, notes, views)
+
+    def _large_enough(self, image: Image) -> Image:
+        least = self.card.recipe.least
+        if min(image.width, image.height) < least:
+            raise ImageTooSmall(
+                f"{image.name}: {image.width}×{image.height}, and {self.card.name} needs {least} pixels a side",
+                hint="choose another model",
+            )
+        return image
 
     def _decode(self, source: Source, name: str | None = None) -> Image:
         if isinstance(source, Found):
@@ -212,8 +226,8 @@ class Scorer:
 class Compared:
     """A picture and its pristine original, where a list of sources is asked for."""
 
-    source: Source
-    reference: Source
+    source: Source | Image
+    reference: Source | Image
 
 
 @dataclass(frozen=True)

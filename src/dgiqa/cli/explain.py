@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for figures and numbers")
     parser.add_argument("--model", default="default", metavar="NAME", help="see dgiqa models")
     parser.add_argument("--runtime", metavar="NAME", help="of the score; the rest runs in ONNX Runtime")
-    parser.add_argument("--maps", action="store_true", help="also NAME.MAP.png of each map in the picture's size")
+    parser.add_argument("--maps", action="store_true", help="also NAME.maps/ with each map in the picture's size")
     parser.add_argument("--json", action="store_true", help="print one JSON object a picture, without the maps")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="threads (default 2)")
     parser.add_argument(
@@ -48,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     if args.workers < 1:
         raise UsageError("--workers must be positive")
     scorer = load(args.model, args.runtime, max_megapixels=args.max_megapixels)
+    if scorer.card.reference != "none":
+        raise UsageError(f"{args.model} compares with originals; that needs no explanation", hint="dgiqa score --ref")
     sources = list(find(args.paths))
     if not sources:
         raise UsageError(f"no pictures in {', '.join(args.paths)}", hint="PDFs, videos and hidden files are left out")
@@ -63,9 +65,11 @@ def run(args: argparse.Namespace) -> int:
         except ImageError as error:
             return error
         for ending, data in _files(explanation, args.maps):
-            part = args.out / f"{name}{ending}.part"
+            path = args.out / f"{name}{ending}"
+            path.parent.mkdir(exist_ok=True)
+            part = path.with_name(path.name + ".part")
             part.write_bytes(data)
-            os.replace(part, args.out / f"{name}{ending}")
+            os.replace(part, path)
         return explanation
 
     failed = 0
@@ -91,7 +95,7 @@ def _files(explanation: Explanation, with_maps: bool) -> Iterator[tuple[str, byt
         for name, pixels in maps(explanation).items():
             stream = io.BytesIO()
             PIL.Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG", compress_level=1)
-            yield f".{name}.png", stream.getvalue()
+            yield f".maps/{name}.png", stream.getvalue()
 
 
 def _line(explanation: Explanation) -> str:

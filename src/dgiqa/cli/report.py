@@ -103,7 +103,9 @@ def reasons_by(model: str, rows: Sequence[Row], root: Path) -> Callable[[int], d
     Raises:
         UsageError: the rows are of another model.
     """
-    scorer = load(model)
+    scorer = load(model, None)
+    if scorer.card.reference != "none":
+        raise UsageError(f"--model {model} compares with originals", hint="leave --reasons out")
     others = sorted({str(row["model"]) for row in rows if row["quality"] is not None} - {scorer.model})
     if others:
         raise UsageError(

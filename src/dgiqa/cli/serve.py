@@ -72,17 +72,21 @@ def run(args: argparse.Namespace) -> int:
         max_requests=args.max_requests, max_held=args.max_held_mib * MIB, seconds=args.seconds, keys=keys_of(args.keys),
     )  # fmt: skip
     scorer = load(args.model, args.runtime, max_megapixels=args.max_megapixels)
+    if scorer.card.reference != "none":
+        raise UsageError(f"{args.model} compares with originals, which a request can't bring", hint="dgiqa score --ref")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(AsJson())
+    logging.getLogger().handlers = [handler]
     for name in ("dgiqa", "uvicorn"):
-        logging.getLogger(name).handlers = [handler]
         logging.getLogger(name).setLevel(logging.INFO)
-        logging.getLogger(name).propagate = False
+    for name in ("python_multipart", "py.warnings"):  # they say what a body holds
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.captureWarnings(True)
     if not settings.keys and args.host not in _OWN:
         print(f"dgiqa: {args.host} may be reached by others, and no API key is asked for: --keys", file=sys.stderr)
     config = uvicorn.Config(
         create_app(scorer, settings), args.host, args.port, log_config=None, access_log=False, server_header=False,
-        lifespan="on", timeout_graceful_shutdown=int(settings.seconds) + 1, proxy_headers=False,
+        lifespan="on", timeout_graceful_shutdown=int(2 * settings.seconds) + 1, proxy_headers=False,
     )  # fmt: skip
 
     class Server(uvicorn.Server):

@@ -111,8 +111,11 @@ def explain(
     quality = quality_map(parts, raw, views.boxes, picture, weights, card.calibration, score.quality)
     attention = spread_out(seen.attention, views.boxes, size) if seen else None
     near = None if depth is None else np.asarray(depth / np.float32(255), np.float32)
+    seen_share = np.asarray(weights > 0, np.float32)
     faults, none = _faults(seen, card) if seen else ((), None)
-    return Explanation(score, picture, depth, attention, quality, weights, faults, none, sharpness(picture, near))
+    return Explanation(
+        score, picture, depth, attention, quality, weights, faults, none, sharpness(picture, near, seen_share)
+    )
 
 
 def _faults(seen: Seen, card: ModelCard) -> tuple[tuple[Fault, ...], float]:

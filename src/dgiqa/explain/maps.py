@@ -126,15 +126,19 @@ def _levelled_odds(values: Float32, mean: float) -> Float32:
 def _levelled(values: Float32, weights: Float32, mean: float) -> Float32:
     """Values of 0..100, moved by one number, cut off at the ends, until their weighted mean is ``mean``.
 
-    By Newton's method: the mean is piecewise linear in that number, and rises by the weight of what isn't cut off.
+    By Newton's method, since the mean is piecewise linear in that number and rises by the weight of what isn't cut off;
+    by halving where that leaves the bounds, as when nearly all is cut off.
     """
-    by, moved = 0.0, values
+    by, low, high, moved = 0.0, -100.0, 100.0, values
     for _ in range(_STEPS):
         error = mean - float((moved * weights).sum(dtype=np.float64))
         if abs(error) < _CLOSE:
             break
+        low, high = (by, high) if error > 0 else (low, by)
         inside = float(weights[(moved > 0) & (moved < 100)].sum(dtype=np.float64))
-        by += error / max(inside, 1e-3)
+        by += error / max(inside, 1e-9)
+        if not low < by < high:
+            by = (low + high) / 2
         moved = np.clip(values + np.float32(by), 0, 100)
     return np.asarray(moved, np.float32)
 

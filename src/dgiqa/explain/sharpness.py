@@ -41,15 +41,16 @@ class Sharpness:
         return {name: None if value is None else round(value, 4) for name, value in vars(self).items()}
 
 
-def sharpness(picture: UInt8, near: Float32 | None) -> Sharpness:
-    """Of a picture (H, W, 3) uint8, by nearness (H, W) 0..1, 1 nearest."""
+def sharpness(picture: UInt8, near: Float32 | None, known: Float32 | None = None) -> Sharpness:
+    """Of a picture (H, W, 3) uint8, by nearness (H, W) 0..1, 1 nearest, where that is ``known`` (1, else 0)."""
     luma = np.asarray(picture @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
     before, lost = (sum(parts) for parts in zip(*(_change(luma, axis) for axis in (0, 1)), strict=True))
     edges = before > 2 * _LEAST * _CELL**2
     if near is None:
         return Sharpness(None, None, _share(before, lost, edges * np.float32(1)))
-    nearness = _sums(near) / _sums(np.ones_like(near))
-    subject, background = (_share(before, lost, edges * weight**_POWER) for weight in (nearness, 1 - nearness))
+    known = np.ones_like(near) if known is None else known
+    nearness, share = _sums(near * known) / np.maximum(_sums(known), 1), _sums(known) / _sums(np.ones_like(known))
+    subject, background = (_share(before, lost, edges * share * weight**_POWER) for weight in (nearness, 1 - nearness))
     return Sharpness(subject, background, _share(before, lost, edges * np.float32(1)))
 
 

@@ -50,6 +50,8 @@ _UPRIGHT = {
 #: Those that swap width and height.
 _ON_ITS_SIDE = (5, 6, 7, 8)
 
+#: Scans of a progressive JPEG, and frames of a TIFF that are counted.
+MOST_SCANS, MOST_PAGES = 100, 100
 _FRESH_COPY = "get a fresh copy of it, or leave it out"
 
 
@@ -197,7 +199,20 @@ def _from_stream(stream: BinaryIO, job: _Job) -> UInt8:
             f"{job.name}: begins as {FORMAT_NAMES[kind]}, but is damaged or of a variant not decoded here",
             hint="get a fresh copy of it, or save it again as an 8-bit PNG or JPEG",
         ) from None
+    _refuse_many_scans(image, stream, job.name)
     return _from_pillow(image, job, own=True)
+
+
+def _refuse_many_scans(image: PIL.Image.Image, stream: BinaryIO, name: str) -> None:
+    """Each scan of a progressive JPEG goes over all of its pixels: a small file of many would take hours."""
+    if not image.info.get("progressive"):
+        return
+    here = stream.tell()
+    stream.seek(0)
+    scans = stream.read().count(b"\xff\xda")  # can't stand in the scans themselves; a thumbnail's count, too
+    stream.seek(here)
+    if scans > MOST_SCANS:
+        raise ImageUnsupported(f"{name}: a JPEG of {scans} scans; a real one has some 10", hint="save it again")
 
 
 def _from_pillow(image: PIL.Image.Image, job: _Job, own: bool = False) -> UInt8:
@@ -263,13 +278,28 @@ def _megapixels(image: PIL.Image.Image) -> float:
 def _note_frames(image: PIL.Image.Image, notes: list[str]) -> None:
     here = image.tell() if hasattr(image, "tell") else 0
     try:
-        frames = getattr(image, "n_frames", 1)
+        frames = _pages(image) if image.format == "TIFF" else getattr(image, "n_frames", 1)
     except Exception:  # a damaged tail can't be counted; the first frame may still be whole
         image.seek(here)
         notes.append("first of several frames")
         return
-    if frames > 1:
+    if frames > MOST_PAGES:
+        notes.append(f"first of more than {MOST_PAGES} frames")
+    elif frames > 1:
         notes.append(f"frame {here + 1} of {frames}" if here else f"first of {frames} frames")
+
+
+def _pages(image: PIL.Image.Image) -> int:
+    """Frames of a TIFF, counted so far only: Pillow's own count takes a time that grows with their square."""
+    here = image.tell()
+    try:
+        for page in range(here + 1, MOST_PAGES + 2):
+            image.seek(page)
+    except EOFError:
+        return image.tell() + 1
+    finally:
+        image.seek(here)
+    return MOST_PAGES + 1
 
 
 def _orientation(image: PIL.Image.Image, notes: list[str]) -> int:

@@ -21,6 +21,8 @@ from dgiqa.types import Float32, Views
 
 #: Views that are timed of each runtime.
 _TRIES = 5
+#: Side of that view for a model that looks at pictures in their own size.
+_NATIVE_SIDE = 256
 
 
 class Runtime(Protocol):
@@ -64,9 +66,10 @@ def fastest(card: ModelCard) -> str:
     Raises:
         RuntimeMissing: there is none.
     """
-    side = card.recipe.crop or card.recipe.short_side
+    side = card.recipe.crop or card.recipe.short_side or _NATIVE_SIDE
     color = np.zeros((1, side, side, 3), np.uint8)
-    view = Views(color, color[..., 0] if card.recipe.depth else None)
+    original = color if card.reference == "full" else None
+    view = Views(color, color[..., 0] if card.recipe.depth else None, reference=original)
     seconds = {}
     for name in list_runtimes():
         if weights_for(card, name) is None:

@@ -85,11 +85,15 @@ class Explained(BaseModel):
     """A row, its faults, sharpness and maps (rows of cells), and the maps as pictures (data URIs)."""
 
     path: str
+    status: str
     quality: float
     low: float | None
     high: float | None
     raw: float
     model: str
+    runtime: str
+    width: int
+    height: int
     faults: list[dict[str, Any]]
     no_fault: float | None
     sharpness: dict[str, float | None]

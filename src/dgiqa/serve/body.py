@@ -79,7 +79,12 @@ async def _read(request: Request, settings: Settings, body: _Body) -> list[Held]
         kind = "too-many-files" if "Too many files" in reason else "bad-request"
         raise Problem(kind, f"the form can't be read ({reason}); a request takes {settings.max_files} files") from error
     files = [item for _, item in form.multi_items() if isinstance(item, UploadFile)]
-    return [Held(file.filename or NAMELESS, await file.read()) for file in files if file.filename or file.size]
+    return [Held(_name(file), await file.read()) for file in files if file.filename or file.size]
+
+
+def _name(file: UploadFile) -> str:
+    """As the client says it, in characters that can be written."""
+    return (file.filename or NAMELESS).encode("utf-8", "replace").decode()
 
 
 class _Parser(MultiPartParser):

@@ -6,6 +6,7 @@ import hmac
 import json
 import logging
 import time
+import traceback
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -110,5 +111,8 @@ class AsJson(logging.Formatter):
             **getattr(record, "said", {}),
         }
         if record.exc_info:
-            row["error"] = self.formatException(record.exc_info)
+            kind, _, trace = record.exc_info  # its words may name a picture; where it happened doesn't
+            frames = traceback.extract_tb(trace) if trace else []
+            row["error"] = kind.__name__ if kind else ""
+            row["at"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
         return json.dumps(row)

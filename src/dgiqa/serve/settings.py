@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from dgiqa.errors import UsageError
@@ -43,7 +44,13 @@ class Settings:
         numbers = {name: value for name, value in vars(self).items() if name not in ("keys", "batch_wait")}
         if wrong := [name for name, value in numbers.items() if not value > 0]:
             raise UsageError(f"{wrong[0]} = {numbers[wrong[0]]}: must be positive")
-        if self.batch_wait < 0:
-            raise UsageError(f"batch_wait = {self.batch_wait}: must not be negative")
+        if not 0 <= self.batch_wait < math.inf or not self.seconds < math.inf:
+            raise UsageError(f"batch_wait = {self.batch_wait}, seconds = {self.seconds}: must be finite, not negative")
+        if self.max_waiting < self.max_files:
+            raise UsageError(
+                f"max_waiting = {self.max_waiting} is less than max_files = {self.max_files} of one request"
+            )
+        if self.max_held < self.max_bytes:
+            raise UsageError(f"max_held = {self.max_held} is less than max_bytes = {self.max_bytes} of one request")
         if any(not key or not key.isascii() for key in self.keys):
             raise UsageError("an API key is empty or not ASCII", hint="such as the output of: openssl rand -hex 32")

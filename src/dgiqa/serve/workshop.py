@@ -48,6 +48,7 @@ class Workshop:
         self._threads = ThreadPoolExecutor(settings.workers, "dgiqa")
         self._workers: list[asyncio.Task[None]] = []
         self._seconds = 0.1
+        self._closing = False
         metrics.waiting.set_function(lambda: len(self._jobs))
 
     def open(self) -> None:
@@ -55,13 +56,14 @@ class Workshop:
         self._workers = [asyncio.create_task(self._work()) for _ in range(self._settings.workers)]
 
     async def close(self) -> None:
-        """Finishes what was taken, then stops."""
-        while self._jobs:
-            await asyncio.sleep(0.02)
-        for worker in self._workers:
+        """Finishes what was taken, then stops; what takes longer than ``settings.seconds`` is left behind."""
+        async with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        _, left = await asyncio.wait(self._workers, timeout=self._settings.seconds) if self._workers else (None, set())
+        for worker in left:
             worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
-        self._threads.shutdown(wait=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def score(self, sources: Sequence[Held]) -> list[Result]:
         """A row for each.
@@ -82,14 +84,14 @@ class Workshop:
         return answers[0]
 
     async def _wait(self, sources: Sequence[Held], explain: bool) -> list[Any]:
-        if len(self._jobs) + len(sources) > self._settings.max_waiting:
-            seconds = math.ceil(len(self._jobs) * self._seconds / self._settings.workers) or 1
-            raise Problem(
-                "busy", f"{len(self._jobs)} pictures wait already", headers={"Retry-After": str(min(seconds, 120))}
-            )
         loop = asyncio.get_running_loop()
         jobs = [_Job(source, explain, loop.create_future()) for source in sources]
         async with self._changed:
+            if len(self._jobs) + len(sources) > self._settings.max_waiting:
+                seconds = math.ceil(len(self._jobs) * self._seconds / self._settings.workers) or 1
+                raise Problem(
+                    "busy", f"{len(self._jobs)} pictures wait already", headers={"Retry-After": str(min(seconds, 120))}
+                )
             self._jobs.extend(jobs)
             self._changed.notify(len(jobs))
         try:
@@ -97,23 +99,22 @@ class Workshop:
                 return await asyncio.gather(*(job.answer for job in jobs))
         except TimeoutError as error:
             raise Problem("took-too-long", f"no answer in {self._settings.seconds:g} seconds") from error
-        finally:  # nobody waits any more: what has not begun is left out
+        finally:  # nobody waits any more: what has not begun is left out, and its bytes with it
             for job in jobs:
                 job.answer.cancel()
+            self._jobs = deque(job for job in self._jobs if not job.answer.cancelled())
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             batch = await self._next()
+            if batch is None:
+                return
             if not batch:
                 continue
             start = time.monotonic()
-            done = loop.run_in_executor(self._threads, self._run, batch)
             try:
-                answers = await asyncio.shield(done)
-            except asyncio.CancelledError:  # closing: the thread ends its batch first
-                await done
-                raise
+                answers = await loop.run_in_executor(self._threads, self._run, batch)
             except Exception as error:  # a fault of the service is an answer of 500, and the worker goes on
                 answers = [error] * len(batch)
             seconds = time.monotonic() - start
@@ -123,10 +124,12 @@ class Workshop:
                 if not job.answer.done():
                     (job.answer.set_exception if isinstance(answer, Exception) else job.answer.set_result)(answer)
 
-    async def _next(self) -> list[_Job]:
-        """The next jobs that are worked on together; an explanation stands alone."""
+    async def _next(self) -> list[_Job] | None:
+        """The next jobs that are worked on together; an explanation stands alone. None when all is done."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._jobs)
+            await self._changed.wait_for(lambda: self._jobs or self._closing)
+            if not self._jobs:
+                return None
             first = self._jobs.popleft()
             most = 1 if first.explain else self._settings.batch
             batch = [first]
@@ -135,13 +138,15 @@ class Workshop:
                     batch.append(self._jobs.popleft())
                     continue
                 left = first.came + self._settings.batch_wait - time.monotonic()
-                if self._jobs or left <= 0:
+                if self._jobs or left <= 0 or self._closing:
                     break
                 try:
                     async with asyncio.timeout(left):
-                        await self._changed.wait_for(lambda: self._jobs)
+                        await self._changed.wait_for(lambda: self._jobs or self._closing)
                 except TimeoutError:
                     break
+            if self._jobs:  # the call that woke this worker may have been another's
+                self._changed.notify()
         return [job for job in batch if not job.answer.cancelled()]
 
     def _run(self, batch: list[_Job]) -> list[Any]:

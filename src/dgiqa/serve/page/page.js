@@ -17,9 +17,9 @@ const words = (kind) => kind.replaceAll("_", " ");
 
 async function ask(path, options = {}) {
   const headers = key ? { ...options.headers, "X-API-Key": key } : options.headers;
-  for (;;) {
+  for (let tries = 0; ; tries += 1) {
     const answer = await fetch(path, { ...options, headers });
-    if (answer.status === 429) {  // busy: it says when to come back
+    if (answer.status === 429 && tries < 60) {  // busy: it says when to come back
       const seconds = Number(answer.headers.get("Retry-After")) || 1;
       await new Promise((done) => setTimeout(done, 1000 * Math.min(seconds, 10)));
       continue;
@@ -196,7 +196,7 @@ function csv() {
   const columns = ["path", "status", "quality", "low", "high", "raw", "model", "runtime", "width", "height", "error"];
   const cell = (value) => {
     let text = value === null || value === undefined ? "" : String(value);
-    if (/^[=+\-@\t]/.test(text) && Number.isNaN(Number(text))) text = `'${text}`;  // a spreadsheet would run it
+    if (/^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text))) text = `'${text}`;  // a spreadsheet would run it
     return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   const rows = pictures.filter((p) => p.row || p.error)
