@@ -74,14 +74,6 @@ def run(args: argparse.Namespace) -> int:
     scorer = load(args.model, args.runtime, max_megapixels=args.max_megapixels)
     if scorer.card.reference != "none":
         raise UsageError(f"{args.model} compares with originals, which a request can't bring", hint="dgiqa score --ref")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(AsJson())
-    logging.getLogger().handlers = [handler]
-    for name in ("dgiqa", "uvicorn"):
-        logging.getLogger(name).setLevel(logging.INFO)
-    for name in ("python_multipart", "py.warnings"):  # they say what a body holds
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    logging.captureWarnings(True)
     if not settings.keys and args.host not in _OWN:
         print(f"dgiqa: {args.host} may be reached by others, and no API key is asked for: --keys", file=sys.stderr)
     config = uvicorn.Config(
@@ -102,10 +94,32 @@ def run(args: argparse.Namespace) -> int:
                     signal.signal(sign, handler)
 
     try:
-        Server(config).run()
+        with logged_as(AsJson()):
+            Server(config).run()
     except SystemExit as error:  # uvicorn's word for an address that can't be used; its log has said why
         raise UsageError(f"{args.host}:{args.port}: can't be listened on", hint="choose another --port") from error
     return 0
+
+
+@contextlib.contextmanager
+def logged_as(form: logging.Formatter) -> Iterator[None]:
+    """Everything that is logged goes to stderr in that form, and nothing of what a body holds."""
+    handler, root = logging.StreamHandler(sys.stderr), logging.getLogger()
+    handler.setFormatter(form)
+    levels = {"dgiqa": logging.INFO, "uvicorn": logging.INFO, "python_multipart": logging.CRITICAL,
+              "py.warnings": logging.CRITICAL}  # fmt: skip
+    before = root.handlers, {name: logging.getLogger(name).level for name in levels}
+    root.handlers = [handler]
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.handlers = before[0]
+        for name, level in before[1].items():
+            logging.getLogger(name).setLevel(level)
 
 
 def keys_of(file: Path | None) -> tuple[str, ...]:
