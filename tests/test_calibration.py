@@ -377,7 +377,7 @@ def test_an_own_card_has_its_weights_its_label_and_the_same_raw_scores(
     out = tmp_path / "mine.toml"
     written = write_own_card(default.card, out, calibration=CURVE, interval=BY_RAW, what="my pictures, all")
     assert written.summary.endswith("; calibrated on my pictures, all")
-    assert {path.name for path in tmp_path.iterdir()} == {"mine.toml", "mine.onnx"}
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.toml", "mine.onnx", "mine.explain.onnx"}
     own = dgiqa.load(out)
     assert own.model.startswith(f"dgiqa_mobile.mine@{find_card('default').version}+")
     before, after = default.score(photographs[0]), own.score(photographs[0])

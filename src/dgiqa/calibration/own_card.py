@@ -11,7 +11,7 @@ from typing import Any
 from dgiqa.calibration.toml import as_toml
 from dgiqa.cards import Calibration, Explain, Interval, Measured, ModelCard, WeightsFile, read_card
 from dgiqa.errors import UsageError
-from dgiqa.weights.fetch import is_here, locate, locate_explanation
+from dgiqa.weights.fetch import is_explained, is_here, locate, locate_explanation
 from dgiqa.weights.files import sha256_of
 
 #: What the summary of an own card adds to that of the card it comes from.
@@ -101,7 +101,9 @@ def _bring(card: ModelCard, kind: str, path: Path) -> WeightsFile:
 
 def _explanation(card: ModelCard, own: ModelCard, path: Path) -> Explain | None:
     """The table for ``own`` at ``path``, its file beside it; None if there is none, or none that fits."""
-    if card.explain is None or "onnx" not in own.weights or own.weights["onnx"].sha256 != card.explain.continues:
+    if card.explain is None or not is_explained(card):
+        return None
+    if "onnx" not in own.weights or own.weights["onnx"].sha256 != card.explain.continues:
         return None
     source = locate_explanation(card).resolve()
     target = source if source.parent == path.parent.resolve() else path.with_suffix(".explain.onnx")

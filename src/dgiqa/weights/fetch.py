@@ -37,7 +37,7 @@ def locate(card: ModelCard, runtime: str) -> Path:
             The hint has the command, the address and the path that help.
     """
     weights = _weights_of(card, runtime)
-    return _checked(card, weights, f"weights for the runtime {runtime!r}")
+    return _checked(card, weights, f"weights for the runtime {runtime!r} are")
 
 
 def locate_explanation(card: ModelCard) -> Path:
@@ -48,13 +48,13 @@ def locate_explanation(card: ModelCard) -> Path:
     """
     if card.explain is None:
         raise WeightsError(f"{card.name} has nothing that explains its scores", hint="choose another model")
-    return _checked(card, card.explain.weights, "explanation")
+    return _checked(card, card.explain.weights, "explanation is")
 
 
 def _checked(card: ModelCard, weights: WeightsFile, what: str) -> Path:
     path = _here(card, weights)
     if path is None:
-        raise WeightsError(f"{card.name}: its {what} are not on this machine", hint=_way_out(card, weights))
+        raise WeightsError(f"{card.name}: its {what} not on this machine", hint=_way_out(card, weights))
     # The wheel's own files are checked by its tests; anything else could have been put there by hand.
     if fault := _wrong_size(path, weights) if is_built_in(card) and weights.embedded else _fault(path, weights):
         raise WeightsError(f"{path}: {fault}", hint=_way_out(card, weights))
@@ -248,6 +248,11 @@ def _by_hand(card: ModelCard, weights: WeightsFile) -> Path:
 def is_here(card: ModelCard, runtime: str) -> bool:
     """Whether the file for ``runtime`` is on this machine, unchecked."""
     return _here(card, _weights_of(card, runtime)) is not None
+
+
+def is_explained(card: ModelCard) -> bool:
+    """Whether the card names a file that explains its scores, and it is on this machine, unchecked."""
+    return card.explain is not None and _here(card, card.explain.weights) is not None
 
 
 def is_built_in(card: ModelCard) -> bool:
