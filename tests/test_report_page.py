@@ -120,7 +120,8 @@ def test_an_opened_row_shows_its_reasons(tmp_path: Path) -> None:
     reasons = {"maps": maps, "faults": faults_told, "sharpness": {"subject": 0.71}}
     path = tmp_path / "page.html"
     path.write_text(
-        as_page([row("a.jpg", 40.0)], [{"picture": PICTURE, **reasons}], title="t", about="a"), encoding="utf-8"
+        as_page([row("a.jpg", 40.0), row("b.jpg", 60.0)], [{"picture": PICTURE, **reasons}, {}], title="t", about="a"),
+        encoding="utf-8",
     )
     with playwright.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
@@ -128,6 +129,9 @@ def test_an_opened_row_shows_its_reasons(tmp_path: Path) -> None:
         faults: list[str] = []
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.goto(path.as_uri())
+        assert page.locator("#fault option").all_inner_texts() == ["any", "haze <i>"]
+        page.select_option("#fault", "haze <i>")
+        assert page.inner_text("#count") == "1 of 2 pictures"
         page.click(".row")
         assert page.locator("#one .maps img").count() == 2
         assert [cell.split("\t") for cell in page.locator("#one tr").all_inner_texts()][1:] == [

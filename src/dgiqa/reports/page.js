@@ -32,9 +32,12 @@ function limits() {
 
 function choose() {
   const text = by("text").value.toLowerCase(), status = by("status").value, [low, high] = limits();
+  const fault = by("fault").value;
   const narrowed = low !== -Infinity || high !== Infinity;
   shown = rows.filter((row) => {
     if (text && !row.path.toLowerCase().includes(text)) return false;
+    // Only explained pictures have faults; the last line of theirs is that of none.
+    if (fault && !(row.faults || []).some(([kind, , severity]) => kind === fault && severity !== null)) return false;
     if (row.quality === null) return status !== "ok" && !narrowed;
     // As in the histogram, a range leaves its upper end to the next one; 100 has no next.
     return status !== "failed" && row.quality >= low && (row.quality < high || high >= 100);
@@ -193,5 +196,8 @@ document.addEventListener("keydown", (event) => {
 by("filters").addEventListener("input", choose);
 by("filters").addEventListener("submit", (event) => event.preventDefault());
 by("filters").addEventListener("reset", () => setTimeout(choose));
+const kinds = rows.flatMap((row) => (row.faults || []).filter(([, , severity]) => severity !== null).map(([kind]) => kind));
+for (const kind of [...new Set(kinds)].sort()) by("fault").append(make("option", kind));
+by("fault-label").hidden = !kinds.length;
 histogram();
 choose();
