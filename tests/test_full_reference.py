@@ -69,7 +69,7 @@ def test_values_are_piqs(case: str, originals: dict[str, UInt8], scorers: dict[s
 def test_more_of_a_fault_is_worse_and_the_original_best(
     name: str, originals: dict[str, UInt8], scorers: dict[str, Scorer]
 ) -> None:
-    for original in originals.values():
+    for original in (originals["cat"], originals["coffee"]):
         best = scorers[name].score(original, ref=original).quality
         assert best == pytest.approx(100, abs=1e-3)
         for kind in ("gaussian_blur", "noise", "jpeg"):
