@@ -26,23 +26,11 @@ from dgiqa.runtimes import open_runtime
 from dgiqa.scorer import Scorer
 from dgiqa.types import UInt8
 
-data = pytest.importorskip("skimage.data")
-
 GOLDEN = json.loads((Path(__file__).parent / "golden_full_reference.json").read_text())
 CARDS = [card for card in list_models("quality") if card.reference == "full"]
 NAMES = [card.name.partition(".")[2] for card in CARDS]
 #: FSIM's noise is told from a median; elsewhere only the order of additions differs.
 TOLERANCE = {"fsim": 1e-4}
-
-
-@pytest.fixture(scope="module")
-def originals() -> dict[str, UInt8]:
-    return {
-        "astronaut": data.astronaut(),
-        "cat": data.chelsea(),
-        "coffee": np.ascontiguousarray(data.coffee()[:301, :399]),
-        "rocket": data.rocket(),
-    }
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +43,9 @@ def test_there_are_six() -> None:
 
 
 @pytest.mark.parametrize("case", GOLDEN)
-def test_values_are_piqs(case: str, originals: dict[str, UInt8], scorers: dict[str, Scorer]) -> None:
+def test_values_are_piqs(case: str, samples: dict[str, UInt8], scorers: dict[str, Scorer]) -> None:
     name, kind, *severity = case.split("-")
-    original = originals[name]
+    original = samples[name]
     picture = distort(original, kind, int(severity[0]), seed=3) if severity else original
     for measure, expected in GOLDEN[case].items():
         raw = scorers[measure].score(picture, ref=original).raw
@@ -67,9 +55,9 @@ def test_values_are_piqs(case: str, originals: dict[str, UInt8], scorers: dict[s
 
 @pytest.mark.parametrize("name", NAMES)
 def test_more_of_a_fault_is_worse_and_the_original_best(
-    name: str, originals: dict[str, UInt8], scorers: dict[str, Scorer]
+    name: str, samples: dict[str, UInt8], scorers: dict[str, Scorer]
 ) -> None:
-    for original in (originals["cat"], originals["coffee"]):
+    for original in (samples["cat"], samples["coffee"]):
         best = scorers[name].score(original, ref=original).quality
         assert best == pytest.approx(100, abs=1e-3)
         for kind in ("gaussian_blur", "noise", "jpeg"):
@@ -85,9 +73,9 @@ def test_a_card_pins_its_formula_down(name: str) -> None:
 
 
 def test_sources_of_every_kind_and_in_any_batch(
-    originals: dict[str, UInt8], scorers: dict[str, Scorer], tmp_path: Path
+    samples: dict[str, UInt8], scorers: dict[str, Scorer], tmp_path: Path
 ) -> None:
-    original, picture = originals["cat"], distort(originals["cat"], "noise", 2)
+    original, picture = samples["cat"], distort(samples["cat"], "noise", 2)
     for name, pixels in (("a.png", original), ("b.png", picture)):
         PIL.Image.fromarray(pixels).save(tmp_path / name)
     scorer = scorers["ssim"]
@@ -106,8 +94,8 @@ def test_sources_of_every_kind_and_in_any_batch(
         assert [row.raw for row in rows[:2]] == [expected] * 2  # type: ignore[union-attr]
 
 
-def test_misuse_is_named(originals: dict[str, UInt8], scorers: dict[str, Scorer], default: Scorer) -> None:
-    cat, rocket = originals["cat"], originals["rocket"]
+def test_misuse_is_named(samples: dict[str, UInt8], scorers: dict[str, Scorer], default: Scorer) -> None:
+    cat, rocket = samples["cat"], samples["rocket"]
     with pytest.raises(
         UsageError, match=r"full_reference.ssim compares a picture with its original, and there is none"
     ):
@@ -157,14 +145,14 @@ def test_code_of_ones_own_card_is_never_run(tmp_path: Path) -> None:
         open_runtime(read_card(tmp_path / "mine.toml"), "numpy")
 
 
-def test_the_verb(tmp_path: Path, originals: dict[str, UInt8], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb(tmp_path: Path, samples: dict[str, UInt8], capsys: pytest.CaptureFixture[str]) -> None:
     worse, whole = tmp_path / "worse", tmp_path / "whole"
     worse.mkdir()
     whole.mkdir()
     for name in ("cat", "rocket"):
-        PIL.Image.fromarray(originals[name]).save(whole / f"{name}.png")
-        PIL.Image.fromarray(originals[name]).save(worse / f"{name.upper()}.jpg", quality=30)
-    PIL.Image.fromarray(originals["coffee"]).save(worse / "coffee.jpg")
+        PIL.Image.fromarray(samples[name]).save(whole / f"{name}.png")
+        PIL.Image.fromarray(samples[name]).save(worse / f"{name.upper()}.jpg", quality=30)
+    PIL.Image.fromarray(samples["coffee"]).save(worse / "coffee.jpg")
     arguments = ["score", str(worse), "--model", "full_reference.ssim", "--json", "--ref"]
     assert main([*arguments, str(whole)]) == 1
     rows = {Path(row["path"]).stem: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
@@ -193,13 +181,13 @@ def test_the_verb(tmp_path: Path, originals: dict[str, UInt8], capsys: pytest.Ca
 
 
 def test_evaluation_takes_originals_from_the_set(
-    tmp_path: Path, originals: dict[str, UInt8], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, samples: dict[str, UInt8], capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = ["path,mos,ref"]
-    PIL.Image.fromarray(originals["cat"]).save(tmp_path / "cat.png")
+    PIL.Image.fromarray(samples["cat"]).save(tmp_path / "cat.png")
     for severity in range(1, 6):
         for kind in ("noise", "gaussian_blur"):
-            PIL.Image.fromarray(distort(originals["cat"], kind, severity)).save(tmp_path / f"{kind}{severity}.png")
+            PIL.Image.fromarray(distort(samples["cat"], kind, severity)).save(tmp_path / f"{kind}{severity}.png")
             lines.append(f"{kind}{severity}.png,{6 - severity},cat.png")
     (tmp_path / "set.csv").write_text("\n".join(lines) + "\n")
     (tmp_path / "bare.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines) + "\n")

@@ -24,20 +24,8 @@ from dgiqa.scorer import Scorer
 from dgiqa.training.classics import fit_brisque, fit_niqe
 from dgiqa.types import UInt8
 
-data = pytest.importorskip("skimage.data")
-
 GOLDEN = json.loads((Path(__file__).parent / "golden_natural_statistics.json").read_text())
 NAMES = ("brisque", "niqe")
-
-
-@pytest.fixture(scope="module")
-def pictures() -> dict[str, UInt8]:
-    return {
-        "astronaut": data.astronaut(),
-        "cat": data.chelsea(),
-        "coffee": np.ascontiguousarray(data.coffee()[:301, :399]),
-        "rocket": data.rocket(),
-    }
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +34,9 @@ def scorers() -> dict[str, Scorer]:
 
 
 @pytest.mark.parametrize("case", GOLDEN)
-def test_statistics_are_piqs(case: str, pictures: dict[str, UInt8]) -> None:
+def test_statistics_are_piqs(case: str, samples: dict[str, UInt8]) -> None:
     name, *spoiled = case.split("-")
-    picture = pictures[name]
+    picture = samples[name]
     if spoiled:
         picture = distort(picture, spoiled[0], int(spoiled[1]), seed=3)
     values, _ = normalised(luma(picture), dark=True)
@@ -76,9 +64,9 @@ def test_parameters_of_known_distributions_come_out() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_spoiled_pictures_score_lower(name: str, pictures: dict[str, UInt8], scorers: dict[str, Scorer]) -> None:
+def test_spoiled_pictures_score_lower(name: str, samples: dict[str, UInt8], scorers: dict[str, Scorer]) -> None:
     falls = []
-    for picture in pictures.values():
+    for picture in samples.values():
         before = scorers[name].score(picture).quality
         for kind in ("gaussian_blur", "noise", "jpeg"):
             falls.append(scorers[name].score(distort(picture, kind, 5)).quality < before)
@@ -86,12 +74,12 @@ def test_spoiled_pictures_score_lower(name: str, pictures: dict[str, UInt8], sco
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_alone_and_among_others(name: str, pictures: dict[str, UInt8], scorers: dict[str, Scorer]) -> None:
-    alone = [scorers[name].score(picture).raw for picture in pictures.values()]
+def test_the_same_alone_and_among_others(name: str, samples: dict[str, UInt8], scorers: dict[str, Scorer]) -> None:
+    alone = [scorers[name].score(picture).raw for picture in samples.values()]
     for batch, workers in ((1, 2), (4, 1)):
-        rows = list(scorers[name].score_all(pictures.values(), batch=batch, workers=workers))
+        rows = list(scorers[name].score_all(samples.values(), batch=batch, workers=workers))
         assert [row.raw for row in rows] == alone  # type: ignore[union-attr]
-    row = scorers[name].score(pictures["cat"])
+    row = scorers[name].score(samples["cat"])
     assert row.runtime == "numpy fp64"
     assert row.low is not None
     assert row.high is not None
@@ -106,7 +94,7 @@ def test_small_and_plain_pictures(scorers: dict[str, Scorer]) -> None:
         assert 0 <= plain.quality <= 100
 
 
-def test_fitting_finds_what_is_there(pictures: dict[str, UInt8]) -> None:
+def test_fitting_finds_what_is_there(samples: dict[str, UInt8]) -> None:
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(400, 36))
     mos = 1 / (1 + np.exp(-rows[:, 0] + 0.5 * rows[:, 1]))
@@ -115,8 +103,8 @@ def test_fitting_finds_what_is_there(pictures: dict[str, UInt8]) -> None:
     away = ((x[:, None] - parameters["centres"]) ** 2).sum(2)
     told = np.exp(-parameters["gamma"] * away) @ parameters["weights"] + parameters["offset"]
     assert np.corrcoef(told, mos[300:])[0, 1] > 0.8
-    pristine = fit_niqe([niqe.patches(picture)[0] for picture in pictures.values()])
-    near, far = (niqe.measure(p, pristine) for p in (pictures["cat"], distort(pictures["cat"], "noise", 5)))
+    pristine = fit_niqe([niqe.patches(picture)[0] for picture in samples.values()])
+    near, far = (niqe.measure(p, pristine) for p in (samples["cat"], distort(samples["cat"], "noise", 5)))
     assert near < far
 
 

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import multiprocessing
 import os
 import platform
 import sys
 import time
-from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dgiqa.cards import ModelCard
 from dgiqa.cli.evaluate import Place, command_of, match_files, place_of, sources_of, versions
@@ -32,6 +31,9 @@ from dgiqa.models import find_card, list_models
 from dgiqa.scorer import load
 from dgiqa.types import Result
 from dgiqa.weights.fetch import is_built_in, is_here
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,18 +94,22 @@ def chosen(names: list[str], place: Place) -> list[ModelCard]:
             card = find_card(name)
             cards[card.label] = card
             continue
-        originals = bool(place.split.references) and None not in place.split.references
         for card in list_models("quality"):
-            if any(is_here(card, kind) for kind in card.weights) and (originals or card.reference == "none"):
+            if any(is_here(card, kind) for kind in card.weights) and (
+                place.split.has_originals or card.reference == "none"
+            ):
                 cards[card.label] = card
     return list(cards.values())
 
 
 def scored(card: ModelCard, place: Place, workers: int) -> tuple[list[Result], float, float | None, str]:
     """Rows, seconds, megabytes and label of a model in a process of its own."""
-    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    import multiprocessing  # other verbs start without
+
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
     name = card.name if is_built_in(card) else card.folder / card.file
-    process = multiprocessing.get_context("spawn").Process(target=_score, args=(theirs, name, place, workers))
+    process = spawn.Process(target=_score, args=(theirs, name, place, workers))
     process.start()
     theirs.close()
     try:

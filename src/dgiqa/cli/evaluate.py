@@ -241,7 +241,7 @@ def sources_of(scorer: Scorer, place: Place) -> Sequence[Path | Compared]:
     split = place.split
     if scorer.card.reference == "none":
         return split.paths
-    if not split.references or None in split.references:
+    if not split.has_originals:
         raise UsageError(
             f"{scorer.model} compares pictures with their originals, which {place.name} doesn't name",
             hint="a CSV names them in a column ref; dgiqa datasets tells which sets do",

@@ -18,13 +18,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import PIL.Image
 
 from dgiqa.cli._output import numbered, print_json, watch
 from dgiqa.errors import ImageError, UsageError
 from dgiqa.explain import Explanation
-from dgiqa.explain.figure import as_png, maps
 from dgiqa.scorer import MAX_MEGAPIXELS, load
 from dgiqa.sources import Found, find
 from dgiqa.stream import in_order
@@ -87,20 +85,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _files(explanation: Explanation, with_maps: bool) -> Iterator[tuple[str, bytes]]:
     """Endings and contents of a picture's files."""
-    import io
+    from dgiqa.explain.figure import as_png, encoded, maps  # fonts and drawing: other verbs start without
 
     yield ".png", as_png(explanation)
     yield ".json", (json.dumps(explanation.as_dict()) + "\n").encode()
     if with_maps:
         for name, pixels in maps(explanation).items():
-            stream = io.BytesIO()
-            PIL.Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG", compress_level=1)
-            yield f".maps/{name}.png", stream.getvalue()
+            yield f".maps/{name}.png", encoded(PIL.Image.fromarray(pixels))
 
 
 def _line(explanation: Explanation) -> str:
     found = [f for f in explanation.faults if f.found]
-    told = ", ".join(f"{f.kind.replace('_', ' ')} {f.probability:.2f}" for f in found)
+    told = ", ".join(f"{f.words} {f.probability:.2f}" for f in found)
     if not explanation.faults:
         told = "this model tells no faults"
     return f"{explanation.score.quality:7.1f}  {told or 'no fault found'}  {explanation.score.path}"

@@ -22,7 +22,6 @@ from typing import Any
 
 from dgiqa.cli._output import watch
 from dgiqa.errors import ImageError, UsageError
-from dgiqa.explain.figure import as_uris
 from dgiqa.imaging.thumbnail import thumbnail
 from dgiqa.reports.page import as_page
 from dgiqa.reports.rows import Row, read_all
@@ -103,6 +102,8 @@ def reasons_by(model: str, rows: Sequence[Row], root: Path) -> Callable[[int], d
     Raises:
         UsageError: the rows are of another model.
     """
+    from dgiqa.explain.figure import as_uris  # fonts and drawing: other verbs start without
+
     scorer = load(model, None)
     if scorer.card.reference != "none":
         raise UsageError(f"--model {model} compares with originals", hint="leave --reasons out")
@@ -119,9 +120,7 @@ def reasons_by(model: str, rows: Sequence[Row], root: Path) -> Callable[[int], d
         except ImageError:
             return {}
         uris = {name: uri for name, uri in as_uris(explanation, SIDE).items() if name != "picture"}
-        faults: list[Any] = [
-            [f.kind.replace("_", " "), f.probability, f.severity] for f in explanation.faults if f.found
-        ]
+        faults: list[Any] = [[f.words, f.probability, f.severity] for f in explanation.faults if f.found]
         if explanation.none is not None:
             faults.append(["no fault", explanation.none, None])
         sharp = {name: value for name, value in explanation.sharpness.as_dict().items() if value is not None}

@@ -48,6 +48,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def has_originals(self) -> bool:
+        """Whether each picture's pristine original is known."""
+        return bool(self.references) and None not in self.references
+
     def some(self, split: str, chosen: npt.NDArray[np.intp]) -> Split:
         """The pictures at the indices ``chosen``, as the part ``split``."""
         columns: dict[str, Any] = {

@@ -11,9 +11,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 
 from dgiqa.cards import ModelCard, Published
+from dgiqa.evaluation.page import document, row, table
 from dgiqa.evaluation.results import Evaluation
 from dgiqa.evaluation.table import aligned, show
 
@@ -91,29 +91,29 @@ def as_text(benchmark: Benchmark) -> str:
 def as_page(benchmark: Benchmark) -> str:
     """The same as one HTML file that needs nothing else."""
     lines = ranked(benchmark)
-    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     title = f"Models on {lines[0].evaluation.place}"
-    published = _published(lines)
     apart = ""
-    if published:
+    if published := _published(lines):
         head = ("Model", "Data set", "SRCC", "PLCC", "Protocol", "Source")
         apart = (
-            "<h2>What papers say</h2>\n<p class='quiet'>Of their authors' weights under their authors' protocol, not "
+            "<h2>What papers say</h2>\n<p class=\"quiet\">Of their authors' weights under their authors' protocol, not "
             f"measured here.</p>\n{_table('Published figures', head, published)}\n"
         )
     versions = ", ".join(f"{name} {version}" for name, version in benchmark.versions.items())
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n<h1>{escape(title)}</h1>\n"
+    return document(
+        title,
+        f"<h1>{escape(title)}</h1>\n"
         f'<p class="quiet">{escape(benchmark.date)} · <code>{escape(benchmark.command)}</code> · {benchmark.workers} '
         f"workers on {escape(benchmark.machine)}</p>\n"
         f"{_table('Measured here', ('Model', *HEAD[1:]), list(map(_cells, lines)))}\n"
         '<p class="quiet">In brackets bootstrap 95 % intervals over pictures; PLCC after a four-parameter logistic; '
         f"MB: the most that a process of its own held.</p>\n{apart}"
-        f'<p class="quiet">{escape(versions)}</p>\n</main>\n</body>\n</html>\n'
+        f'<p class="quiet">{escape(versions)}</p>',
     )
+
+
+def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return table(caption, head, [row(name, cells) for name, *cells in rows])
 
 
 def ranked(benchmark: Benchmark) -> list[Line]:
@@ -147,17 +147,3 @@ def _published(lines: Sequence[Line]) -> list[tuple[str, ...]]:
         for line in lines
         for p in line.published
     ]
-
-
-def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
-        + "</tr>\n"
-        for row in rows
-    )
-    return (
-        f'<div class="scroll"><table><caption>{escape(caption)}</caption><thead><tr>{heads}</tr></thead>\n'
-        f"<tbody>{body}</tbody></table></div>"
-    )

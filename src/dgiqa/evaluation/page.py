@@ -28,15 +28,19 @@ def as_page(report: Report, sources: Sources) -> str:
     Args:
         sources: for each of the report's evaluations its split and predictions, whose dots and pictures are shown.
     """
-    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     title = f"Agreement with people: {', '.join(report.places)}"
+    return document(title, "\n".join(_body(report, sources, title)))
+
+
+def document(title: str, body: str) -> str:
+    """A whole page of ``body``, in the evaluation's style."""
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(_body(report, sources, title))
-        + "\n</main>\n</body>\n</html>\n"
+        f"{body}\n</main>\n</body>\n</html>\n"
     )
 
 
@@ -108,16 +112,16 @@ def _miss(miss: Miss) -> str:
 def _numbers(evaluations: Sequence[Evaluation]) -> str:
     rows = []
     for evaluation in evaluations:
-        rows.append(_row(evaluation.model, cells(evaluation.overall)))
+        rows.append(row(evaluation.model, cells(evaluation.overall)))
         for kind, groups in (("subset", evaluation.subsets), ("distortion", evaluation.distortions)):
-            rows += [_row(f"{kind} {group.name}", cells(group.agreement), "group") for group in groups]
-    return _table("Agreement", ("Model", *HEAD[1:]), rows)
+            rows += [row(f"{kind} {group.name}", cells(group.agreement), "group") for group in groups]
+    return table("Agreement", ("Model", *HEAD[1:]), rows)
 
 
 def _comparisons(comparisons: Sequence[Comparison]) -> Iterator[str]:
     if comparisons:
-        rows = [_row(f"{c.first} − {c.second}", (f"{c.n:,}", change(c.srcc), change(c.plcc))) for c in comparisons]
-        yield _table("Differences of models", ("Difference", "n", "SRCC", "PLCC"), rows)
+        rows = [row(f"{c.first} − {c.second}", (f"{c.n:,}", change(c.srcc), change(c.plcc))) for c in comparisons]
+        yield table("Differences of models", ("Difference", "n", "SRCC", "PLCC"), rows)
         yield (
             '<p class="quiet">On the pictures that both scored: paired bootstrap 95 % interval and p; in brackets the '
             "z-test of Meng, Rosenthal and Rubin. Each p is of its pair alone.</p>"
@@ -128,11 +132,12 @@ def _matrix(report: Report) -> str:
     rows = []
     for model in report.models:
         found = (report.cell(model, place) for place in report.places)
-        rows.append(_row(model, [show(e.overall.srcc) if e else "–" for e in found]))
-    return _table("SRCC of each model on each data set", ("SRCC", *report.places), rows)
+        rows.append(row(model, [show(e.overall.srcc) if e else "–" for e in found]))
+    return table("SRCC of each model on each data set", ("SRCC", *report.places), rows)
 
 
-def _table(caption: str, head: Sequence[str], rows: Sequence[str]) -> str:
+def table(caption: str, head: Sequence[str], rows: Sequence[str]) -> str:
+    """A table that scrolls by itself where the page is narrow; ``rows`` are of :func:`row`."""
     columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table>'
@@ -140,7 +145,8 @@ def _table(caption: str, head: Sequence[str], rows: Sequence[str]) -> str:
     )
 
 
-def _row(name: str, numbers: Sequence[str], kind: str = "") -> str:
+def row(name: str, numbers: Sequence[str], kind: str = "") -> str:
+    """A row; what stands in brackets in a cell is written small."""
     mark = f' class="{kind}"' if kind else ""
     tail = "".join(f"<td>{_quiet_interval(number)}</td>" for number in numbers)
     return f'<tr{mark}><th scope="row">{escape(name)}</th>{tail}</tr>\n'

@@ -40,6 +40,11 @@ class Fault:
     severity: float
     found: bool
 
+    @property
+    def words(self) -> str:
+        """The kind, as people read it."""
+        return self.kind.replace("_", " ")
+
 
 @dataclass(frozen=True)
 class Explanation:

@@ -48,10 +48,10 @@ class Explainer:
         self._session = session
 
     def run(self, views: Views) -> Seen:
+        assert views.depth is not None, "a card with an explanation looks at depth"
         rows = [
             self._session.run(list(OUTPUTS), {"color": views.color[i : i + 1], "depth": views.depth[i : i + 1]})
             for i in range(len(views))
-            if views.depth is not None
         ]
         parts, attention, faults, severities = zip(*rows, strict=True)
         return Seen(

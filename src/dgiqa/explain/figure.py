@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from typing import TypeAlias
 
@@ -13,6 +12,8 @@ import PIL.ImageDraw
 import PIL.ImageFont
 
 from dgiqa.explain import Explanation
+from dgiqa.imaging.color import luma
+from dgiqa.imaging.thumbnail import jpeg_uri
 from dgiqa.types import UInt8
 
 Font: TypeAlias = PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont
@@ -32,8 +33,13 @@ _INK, _PAPER, _QUIET, _BAR = (20, 24, 32), (255, 255, 255), (96, 104, 116), (44,
 
 def as_png(explanation: Explanation) -> bytes:
     """The figure as PNG."""
+    return encoded(draw_figure(explanation))
+
+
+def encoded(picture: PIL.Image.Image) -> bytes:
+    """As PNG, rather soon than small."""
     stream = io.BytesIO()
-    draw_figure(explanation).save(stream, "PNG", compress_level=1)
+    picture.save(stream, "PNG", compress_level=1)
     return stream.getvalue()
 
 
@@ -75,13 +81,7 @@ def maps(explanation: Explanation) -> dict[str, UInt8]:
 
 def as_uris(explanation: Explanation, side: int) -> dict[str, str]:
     """The maps as JPEG ``data:`` URIs of at most ``side`` pixels, to be part of a page."""
-    found = {}
-    for name, pixels in maps(explanation).items():
-        picture, stream = PIL.Image.fromarray(pixels), io.BytesIO()
-        picture.thumbnail((side, side))
-        picture.save(stream, "JPEG", quality=85)
-        found[name] = f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
-    return found
+    return {name: jpeg_uri(pixels, side, 85)[0] for name, pixels in maps(explanation).items()}
 
 
 def colored(values: npt.NDArray[np.floating]) -> UInt8:
@@ -95,8 +95,7 @@ def colored(values: npt.NDArray[np.floating]) -> UInt8:
 
 def _over(picture: UInt8, values: npt.NDArray[np.floating]) -> UInt8:
     """The map in colour over the picture in grey."""
-    grey = picture @ np.array([0.299, 0.587, 0.114], np.float32)
-    mixed: UInt8 = (SHARE * colored(values) + (1 - SHARE) * grey[..., None]).astype(np.uint8)
+    mixed: UInt8 = (SHARE * colored(values) + (1 - SHARE) * luma(picture)[..., None]).astype(np.uint8)
     return mixed
 
 
@@ -120,7 +119,7 @@ def _write_faults(
     draw.text((MARGIN + 250, top), "probability   severity", _QUIET, font)
     for row, fault in enumerate(explanation.faults, 1):
         y = top + row * LINE
-        draw.text((MARGIN, y), fault.kind.replace("_", " "), _INK if fault.found else _QUIET, font)
+        draw.text((MARGIN, y), fault.words, _INK if fault.found else _QUIET, font)
         draw.rectangle((MARGIN + 115, y + 3, MARGIN + 115 + round(120 * fault.probability), y + 13), _BAR)
         severity = f"{fault.severity:.1f} of 5" if fault.found else ""
         draw.text((MARGIN + 250, y), f"{fault.probability:.2f}", _INK if fault.found else _QUIET, font)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from dgiqa.cards import Calibration
+from dgiqa.imaging.color import luma
 from dgiqa.imaging.resize import resize_float
 from dgiqa.types import Box, Float32, UInt8
 
@@ -57,7 +58,7 @@ def quality_map(
     """
     if parts is None and len(boxes) == 1:
         return None
-    guide = _luma(picture)
+    guide = luma(picture) / np.float32(255)
     total = np.zeros(picture.shape[:2], np.float64)
     for i, (left, top, right, bottom) in enumerate(boxes):
         of_view = np.full((bottom - top, right - left), raw[i], np.float32)
@@ -105,10 +106,6 @@ def _box(x: Float32) -> Float32:
         count = (ends - starts).reshape((-1, 1) if axis == 0 else (1, -1))
         x = np.asarray((sums.take(ends, axis) - sums.take(starts, axis)) / count, np.float32)
     return x
-
-
-def _luma(picture: UInt8) -> Float32:
-    return np.asarray(picture @ np.array([0.299, 0.587, 0.114], np.float32) / 255, np.float32)
 
 
 def _levelled_odds(values: Float32, mean: float) -> Float32:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dgiqa.imaging.color import luma
 from dgiqa.types import Float32, UInt8
 
 #: Power of the nearness: of 2, 3, 4 and 6 the least that told a sharp subject from a sharp background every time.
@@ -43,8 +44,8 @@ class Sharpness:
 
 def sharpness(picture: UInt8, near: Float32 | None, known: Float32 | None = None) -> Sharpness:
     """Of a picture (H, W, 3) uint8, by nearness (H, W) 0..1, 1 nearest, where that is ``known`` (1, else 0)."""
-    luma = np.asarray(picture @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
-    before, lost = (sum(parts) for parts in zip(*(_change(luma, axis) for axis in (0, 1)), strict=True))
+    plane = luma(picture)
+    before, lost = (sum(parts) for parts in zip(*(_change(plane, axis) for axis in (0, 1)), strict=True))
     edges = before > 2 * _LEAST * _CELL**2
     if near is None:
         return Sharpness(None, None, _share(before, lost, edges * np.float32(1)))
@@ -54,14 +55,14 @@ def sharpness(picture: UInt8, near: Float32 | None, known: Float32 | None = None
     return Sharpness(subject, background, _share(before, lost, edges * np.float32(1)))
 
 
-def _change(luma: Float32, axis: int) -> tuple[Float32, Float32]:
+def _change(plane: Float32, axis: int) -> tuple[Float32, Float32]:
     """Sums over cells of neighbours' differences along an axis, and of what blurring once more takes of them."""
-    padded = np.pad(luma, [(_FILTER // 2 * (a == axis),) * 2 for a in (0, 1)], "edge")
+    padded = np.pad(plane, [(_FILTER // 2 * (a == axis),) * 2 for a in (0, 1)], "edge")
     sums = np.cumsum(padded, axis, np.float64)
     sums = np.concatenate([np.zeros_like(sums.take([0], axis)), sums], axis)
-    n = luma.shape[axis]
+    n = plane.shape[axis]
     blurred = (sums.take(range(_FILTER, n + _FILTER), axis) - sums.take(range(n), axis)) / _FILTER
-    before = np.abs(np.diff(luma, axis=axis, append=luma.take([-1], axis)))
+    before = np.abs(np.diff(plane, axis=axis, append=plane.take([-1], axis)))
     after = np.abs(np.diff(blurred, axis=axis, append=blurred.take([-1], axis))).astype(np.float32)
     return _sums(before), _sums(np.maximum(before - after, 0))
 

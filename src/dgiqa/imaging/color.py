@@ -14,8 +14,16 @@ import numpy.typing as npt
 import PIL.Image
 
 from dgiqa.errors import ImageUnsupported
+from dgiqa.types import Float32, UInt8
 
+#: Luma of sRGB values, as JPEG has it (ITU-R BT.601).
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
+
+
+def luma(pixels: UInt8) -> Float32:
+    """(H, W, 3) uint8 sRGB to (H, W) float32, 0 to 255."""
+    return np.asarray(pixels @ _LUMA, np.float32)
 
 
 def to_srgb(

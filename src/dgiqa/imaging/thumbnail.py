@@ -10,6 +10,7 @@ import PIL.Image
 
 from dgiqa.errors import ImageError
 from dgiqa.imaging.decode import decode
+from dgiqa.types import UInt8
 
 #: Longest side of a thumbnail in pixels, and its JPEG quality.
 SIDE, JPEG_QUALITY = 200, 80
@@ -23,6 +24,11 @@ def thumbnail(source: str | Path, side: int = SIDE, quality: int = JPEG_QUALITY)
         pixels = decode(source, least_side=2 * side).pixels
     except ImageError:
         return None
+    return jpeg_uri(pixels, side, quality)
+
+
+def jpeg_uri(pixels: UInt8, side: int, quality: int = JPEG_QUALITY) -> tuple[str, int, int]:
+    """(H, W, 3) uint8 as a JPEG ``data:`` URI of at most ``side`` pixels, with its width and height."""
     small = PIL.Image.fromarray(pixels)
     small.thumbnail((side, side))
     stream = io.BytesIO()
