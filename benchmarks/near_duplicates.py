@@ -34,7 +34,7 @@ from dgiqa.datasets import Split, read_split
 from dgiqa.imaging.decode import decode
 from dgiqa.imaging.resize import resize
 from dgiqa.metrics.correlation import plcc
-from dgiqa.models.depth_mobile.mobilenet import ConvReLU6, MobileNetV2, load_imagenet
+from dgiqa.models.trunks.mobilenet import ConvReLU6, MobileNetV2, load_imagenet
 from dgiqa.runtimes.onnx import OnnxNetwork, open_file
 from dgiqa.stream import in_order
 from dgiqa.types import Views

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from dgiqa.errors import CardError  # noqa: E402
 from dgiqa.models import build_network, find_card  # noqa: E402
-from dgiqa.models.depth_mobile.mobilenet import MobileNetV2, load_imagenet  # noqa: E402
+from dgiqa.models.trunks.mobilenet import MobileNetV2, load_imagenet  # noqa: E402
 from dgiqa.models.dgiqa_mobile import efficientnet, pixels  # noqa: E402
 from dgiqa.models.dgiqa_mobile.efficientnet import EfficientNetLite0  # noqa: E402
 from dgiqa.models.dgiqa_mobile.network import DGIQAMobile, Head  # noqa: E402
@@ -85,7 +85,7 @@ def test_imagenet_weights_go_in_by_forward_order() -> None:
 
 def test_stride_two_pads_as_tensorflow_does() -> None:
     """'same' on even sides: nothing before, one pixel after."""
-    from dgiqa.models.depth_mobile.mobilenet import ConvReLU6
+    from dgiqa.models.trunks.mobilenet import ConvReLU6
 
     layer = ConvReLU6(1, 1, 3, stride=2, linear=True)
     with torch.no_grad():

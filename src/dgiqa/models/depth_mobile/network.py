@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgiqa.cards import ModelCard
-from dgiqa.models.depth_mobile.mobilenet import MobileNetV2
+from dgiqa.models.trunks.mobilenet import MobileNetV2
 
 
 class Separable(nn.Module):

@@ -107,3 +107,26 @@ def load_imagenet(trunk: MobileNetV2, arrays: Mapping[str, np.ndarray]) -> None:
             conv.weight.copy_(torch.from_numpy(arrays[f"conv{i:02d}.weight"].astype(np.float32)))
             assert conv.bias is not None
             conv.bias.copy_(torch.from_numpy(arrays[f"conv{i:02d}.bias"].astype(np.float32)))
+
+
+class FrozenMobileNetV2(MobileNetV2):
+    """The trunk of the small networks, from pixels on: never trained with them, so its maps are computed once a picture.
+
+    Shapes:
+        (V, H, W, 3) uint8 sRGB, H and W multiples of 32; returns the maps at strides 8, 16 and 32:
+        (V, 32, H/8, W/8), (V, 96, H/16, W/16), (V, 320, H/32, W/32) float.
+    """
+
+    #: Channels of the maps.
+    CHANNELS = (32, 96, 320)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requires_grad_(False)
+
+    def forward(self, color: Tensor) -> list[Tensor]:
+        return self.of_floats(color.permute(0, 3, 1, 2).float() / 255)
+
+    def of_floats(self, rgb: Tensor) -> list[Tensor]:
+        """The same of (V, 3, H, W) floats in 0..1, differentiable by them."""
+        return super().forward(2 * rgb - 1)[1:]
