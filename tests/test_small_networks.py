@@ -14,10 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from dgiqa.errors import CardError  # noqa: E402
 from dgiqa.models import build_network, find_card  # noqa: E402
-from dgiqa.models.trunks.mobilenet import MobileNetV2, load_imagenet  # noqa: E402
 from dgiqa.models.dgiqa_mobile import efficientnet, pixels  # noqa: E402
 from dgiqa.models.dgiqa_mobile.efficientnet import EfficientNetLite0  # noqa: E402
 from dgiqa.models.dgiqa_mobile.network import DGIQAMobile, Head  # noqa: E402
+from dgiqa.models.trunks.mobilenet import MobileNetV2, load_imagenet  # noqa: E402
 from formula import filled  # noqa: E402
 
 CARDS = ("dgiqa_mobile.biq2021", "depth_mobile.rendered")

@@ -25,8 +25,8 @@ from torch import Tensor
 from dgiqa.datasets import read_split
 from dgiqa.imaging.decode import decode
 from dgiqa.imaging.resize import resize
-from dgiqa.models.trunks.mobilenet import load_imagenet
 from dgiqa.models.depth_mobile.network import Decoder, DepthMobile
+from dgiqa.models.trunks.mobilenet import load_imagenet
 from dgiqa.scenes import render
 from dgiqa.types import UInt8
 

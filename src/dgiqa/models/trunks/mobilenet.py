@@ -110,7 +110,7 @@ def load_imagenet(trunk: MobileNetV2, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 class FrozenMobileNetV2(MobileNetV2):
-    """The trunk of the small networks, from pixels on: never trained with them, so its maps are computed once a picture.
+    """The trunk of the small networks, from pixels on: frozen, so that its maps are computed once of each picture.
 
     Shapes:
         (V, H, W, 3) uint8 sRGB, H and W multiples of 32; returns the maps at strides 8, 16 and 32:

@@ -27,8 +27,7 @@ class ViT(nn.Module):
         if size % patch:
             raise ValueError(f"patches of {patch} pixels don't fill a picture of {size}")
         self.side = size // patch
-        self.patch_embed = nn.Module()
-        self.patch_embed.proj = nn.Conv2d(inputs, width, patch, patch)
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(inputs, width, patch, patch)})
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.side**2, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
@@ -42,7 +41,7 @@ class ViT(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """Tokens before the first block, with their places."""
-        patches = self.patch_embed.proj(x).flatten(2).transpose(1, 2)
+        patches = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)
         return torch.cat([self.cls_token.expand(len(x), -1, -1), patches], 1) + self.pos_embed
 
     def forward(self, x: Tensor) -> Tensor:
