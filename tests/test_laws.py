@@ -192,7 +192,7 @@ def test_a_network_of_another_kind_is_refused() -> None:
         scorer.score(np.zeros((9, 9, 3), np.uint8))
     with pytest.raises(dgiqa.RunError, match="gives quality, not depth"):
         dgiqa.load(depth="dgiqa_mobile.biq2021")
-    with pytest.raises(dgiqa.RunError, match="estimates depth, it gives no score"):
+    with pytest.raises(dgiqa.RunError, match="is a depth card, it gives no score"):
         dgiqa.load(depth.name)
 
 

@@ -253,6 +253,8 @@ class WeightsFile:
         url: https address of the file; empty when there is no direct one.
         page: where a person finds it by hand.
         precision: of its arithmetic; scores of another precision are another model's.
+        shares: name and version of the card whose ONNX file holds the rest of this one's tensors, such as
+            ``trunks.mobilenet_v2@1.0``; this file is read behind it. Empty for a file that is whole.
     """
 
     file: str
@@ -262,9 +264,12 @@ class WeightsFile:
     url: str = ""
     page: str = ""
     precision: Literal["fp32", "fp64", "int8"] = "fp32"
+    shares: str = ""
 
     def check(self) -> None:
         """Raises ValueError for an unsafe address, name or checksum."""
+        if self.shares and self.shares.count("@") != 1:
+            raise ValueError("shares must be a card's name and version, such as trunks.mobilenet_v2@1.0")
         if set(self.file) & set("/\\:\0") or self.file in ("", ".", ".."):
             raise ValueError("file must be a plain file name")
         if self.bytes < 0:
@@ -365,7 +370,7 @@ class ModelCard:
     name: str
     arch: str
     version: str
-    kind: Literal["quality", "depth"]
+    kind: Literal["quality", "depth", "trunk"]
     summary: str
     paper: Paper
     licence: Licence

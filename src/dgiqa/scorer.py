@@ -265,7 +265,7 @@ def load(
     """
     card = find_card(name)
     if card.kind != "quality":
-        raise UsageError(f"{card.name} estimates {card.kind}, it gives no score", hint="dgiqa models lists them")
+        raise UsageError(f"{card.name} is a {card.kind} card, it gives no score", hint="dgiqa models lists them")
     if not max_megapixels > 0:
         raise UsageError(f"max_megapixels = {max_megapixels}: nothing is that small", hint="give a positive number")
     if fast and not card.recipe.reduce:

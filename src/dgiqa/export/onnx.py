@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from dgiqa.cards import ModelCard
 from dgiqa.errors import WeightsError
 from dgiqa.export.half import round_weights, store_half
-from dgiqa.runtimes.onnx import open_file
+from dgiqa.runtimes.onnx import inputs_of, open_file
 from dgiqa.types import Views
 
 #: Largest difference between torch and ONNX Runtime that an export may have, in raw units.
@@ -42,7 +42,7 @@ def export(network: nn.Module, card: ModelCard, path: Path, *, half: bool = Fals
     if half:
         round_weights(network)
     side = card.recipe.crop or card.recipe.short_side
-    names = ["color", "depth"] if card.recipe.depth else ["color"]
+    names = sorted(inputs_of(card))  # in the order in which networks take them
     views = example(names, (side, side + (card.recipe.multiple if not card.recipe.crop else 0)))
     model = trace(network, names, views, free=() if card.recipe.crop else (1, 2))
     part = path.with_name(path.name + ".part")
@@ -125,7 +125,7 @@ def _without_traces(model: Any) -> Any:
 def example(names: list[str], size: tuple[int, int]) -> tuple[torch.Tensor, ...]:
     """A view of noise of that (height, width) for each input, the same every time."""
     generator = torch.Generator().manual_seed(0)
-    shapes = {"color": (1, *size, 3), "depth": (1, *size)}
+    shapes = {"color": (1, *size, 3), "depth": (1, *size), "reference": (1, *size, 3)}
     return tuple(torch.randint(0, 256, shapes[n], generator=generator, dtype=torch.uint8) for n in names)
 
 
@@ -139,8 +139,8 @@ def _difference(network: nn.Module, card: ModelCard, path: Path, names: list[str
         views = example(names, size)
         with torch.no_grad():
             wanted = network(*views).numpy()
-        color, *depth = (tensor.numpy() for tensor in views)
-        found = exported.run(Views(color, depth[0] if depth else None))
+        seen = {name: tensor.numpy() for name, tensor in zip(names, views, strict=True)}
+        found = exported.run(Views(seen["color"], seen.get("depth"), reference=seen.get("reference")))
         if found.shape != wanted.shape:  # subtracting would broadcast
             return float("inf")
         worst = max(worst, float(np.abs(found - wanted).max()))

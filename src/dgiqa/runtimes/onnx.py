@@ -12,6 +12,7 @@ import numpy as np
 
 from dgiqa.cards import ModelCard
 from dgiqa.errors import WeightsError
+from dgiqa.models import find_card
 from dgiqa.runtimes import no_weights
 from dgiqa.types import Float32, Views
 from dgiqa.weights.fetch import locate
@@ -21,7 +22,7 @@ TAKES = ("onnx",)
 
 
 class OnnxNetwork:
-    """An ONNX file with inputs ``color`` and, for a quality network, ``depth``. Safe to share by threads."""
+    """An ONNX file with inputs ``color`` and, as its card says, ``depth`` or ``reference``. Safe to share by threads."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
@@ -31,6 +32,8 @@ class OnnxNetwork:
         feeds: dict[str, Any] = {"color": views.color}
         if "depth" in self.inputs:
             feeds["depth"] = views.depth
+        if "reference" in self.inputs:
+            feeds["reference"] = views.reference
         one_by_one = (
             self._session.run(None, {name: array[i : i + 1] for name, array in feeds.items()})[0]
             for i in range(len(views))
@@ -48,8 +51,10 @@ def open_network(card: ModelCard) -> OnnxNetwork:
     if "onnx" not in card.weights:
         raise no_weights(card, "onnx")
     path = locate(card, "onnx")
-    network = open_file(path, hint="the file is damaged or no ONNX file; get it again")
-    wanted = {"color", "depth"} if card.recipe.depth else {"color"}
+    network = OnnxNetwork(
+        open_session(graph_of(card), name=str(path), hint="the file is damaged or no ONNX file; get it again")
+    )
+    wanted = inputs_of(card)
     if network.inputs != wanted:
         raise WeightsError(
             f"{path}: the network takes {', '.join(sorted(network.inputs))}, the recipe of {card.name} gives "
@@ -57,6 +62,37 @@ def open_network(card: ModelCard) -> OnnxNetwork:
             hint="export it with these inputs, or correct recipe.depth",
         )
     return network
+
+
+def inputs_of(card: ModelCard) -> set[str]:
+    """Names of what the card's recipe and reference give a network."""
+    more = {"depth": bool(card.recipe.depth), "reference": card.reference == "full"}
+    return {"color"} | {name for name, given in more.items() if given}
+
+
+def graph_of(card: ModelCard) -> Path | bytes:
+    """The card's ONNX graph: its file, or its bytes where tensors of another card's file are shared.
+
+    Two ONNX files one behind the other are read as one (see :mod:`dgiqa.explain.explainer`).
+
+    Raises:
+        WeightsError: a file is missing or damaged, or the other card is of another version.
+    """
+    files = files_of(card)
+    return files[0] if len(files) == 1 else b"".join(file.read_bytes() for file in files)
+
+
+def files_of(card: ModelCard) -> list[Path]:
+    """The ONNX files that make the card's graph, in the order in which they are read. Raises as :func:`graph_of`."""
+    own, shares = locate(card, "onnx"), card.weights["onnx"].shares
+    if not shares:
+        return [own]
+    shared = find_card(shares.split("@")[0])
+    if shared.label != shares:
+        raise WeightsError(
+            f"{own}: shares the tensors of {shares}, and what is here is {shared.label}", hint="train it anew"
+        )
+    return [locate(shared, "onnx"), own]
 
 
 def open_file(path: Path, *, hint: str = "") -> OnnxNetwork:

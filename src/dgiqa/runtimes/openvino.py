@@ -14,6 +14,7 @@ import numpy as np
 from dgiqa.cards import ModelCard
 from dgiqa.errors import RuntimeMissing, WeightsError
 from dgiqa.runtimes import no_weights
+from dgiqa.runtimes.onnx import graph_of
 from dgiqa.types import Float32, Views
 from dgiqa.weights.fetch import locate
 
@@ -22,7 +23,7 @@ TAKES = ("onnx",)
 
 
 class OpenVinoNetwork:
-    """A compiled network with inputs ``color`` and, for a quality network, ``depth``. Safe to share by threads."""
+    """A compiled network with the inputs of :class:`dgiqa.runtimes.onnx.OnnxNetwork`. Safe to share by threads."""
 
     def __init__(self, compiled: Any) -> None:
         self._compiled = compiled
@@ -33,7 +34,7 @@ class OpenVinoNetwork:
         request = getattr(self._own, "request", None)
         if request is None:
             request = self._own.request = self._compiled.create_infer_request()
-        arrays = {"color": views.color, "depth": views.depth}
+        arrays = {"color": views.color, "depth": views.depth, "reference": views.reference}
         found = []
         for i in range(len(views)):
             feeds = {name: arrays[name][i : i + 1] for name in self._inputs}  # type: ignore[index]
@@ -61,7 +62,9 @@ def open_network(card: ModelCard) -> OpenVinoNetwork:
     cores = os.cpu_count() or 1
     properties = {"INFERENCE_NUM_THREADS": cores, "NUM_STREAMS": cores, "INFERENCE_PRECISION_HINT": "f32"}
     try:
-        compiled = openvino.Core().compile_model(path, "CPU", properties)
+        core, graph = openvino.Core(), graph_of(card)
+        model = core.read_model(graph, b"") if isinstance(graph, bytes) else core.read_model(graph)
+        compiled = core.compile_model(model, "CPU", properties)
     except RuntimeError as error:
         raise WeightsError(
             f"{path}: OpenVINO can't open the weights ({error})",

@@ -14,6 +14,7 @@ from dgiqa.cards import ModelCard
 from dgiqa.errors import RuntimeMissing, WeightsError
 from dgiqa.models import build_network
 from dgiqa.runtimes import no_weights
+from dgiqa.runtimes.onnx import files_of
 from dgiqa.types import Float32, Views
 from dgiqa.weights.fetch import locate
 from dgiqa.weights.files import read_state
@@ -33,7 +34,7 @@ class TorchNetwork:
         import torch
 
         step = 1 if self._device == "cpu" else max(1, len(views))
-        arrays = [views.color] if views.depth is None else [views.color, views.depth]
+        arrays = [array for array in (views.color, views.depth, views.reference) if array is not None]
         with torch.inference_mode():
             results = [
                 self._module(*(torch.tensor(a[i : i + step], device=self._device) for a in arrays))
@@ -69,7 +70,8 @@ def load_module(card: ModelCard) -> Any:
         ) from error
     path = locate(card, kind)
     module = build_network(card)
-    arrays = read_state(path)
+    files = files_of(card) if kind == "onnx" else [path]
+    arrays = {name: array for file in files for name, array in read_state(file).items()}
     wanted = module.state_dict()
     if kind == "onnx":  # an ONNX file also holds constants, and drops counters that inference never reads
         arrays = {name: array for name, array in arrays.items() if name in wanted}

@@ -64,12 +64,12 @@ def finish(
         card = dataclasses.replace(
             card,
             folder=out,
-            network=_size(network, card),
+            network=size_of(network, card),
             weights={"onnx": _export(network, card, out, plan.card.half)},
             training=_training(plan, sets, chosen, command),
-            **_judged(plan, held, scores),
+            **judged(held, scores, chosen_by=plan.train.select == "best"),
         )
-        _write(card, path)
+        write_card(card, path)
     processes.wait()
     return path
 
@@ -99,15 +99,17 @@ def _export(network: nn.Module, card: ModelCard, out: Path, half: bool) -> Weigh
     return WeightsFile(file.name, sha256=sha256_of(file), bytes=file.stat().st_size)
 
 
-def _size(network: nn.Module, card: ModelCard) -> Network:
+def size_of(network: nn.Module, card: ModelCard) -> Network:
     """Parameters and GMACs, counted."""
     side = card.recipe.crop or card.recipe.short_side
     views = [torch.zeros(1, side, side, 3, dtype=torch.uint8)]
     views += [torch.zeros(1, side, side, dtype=torch.uint8)] if card.recipe.depth else []
+    views += views[:1] if card.reference == "full" else []
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         network.eval()(*views)
     parameters = sum(p.numel() for p in network.parameters())
-    what = f"{side}×{side} view" + (" and its depth" if card.recipe.depth else "")
+    what = f"{side}×{side} view" + " and its depth" * bool(card.recipe.depth)
+    what += " and its original" * (card.reference == "full")
     return Network(parameters, round(counter.get_total_flops() / 2e9, 3), what)
 
 
@@ -127,8 +129,13 @@ def _training(plan: Plan, sets: Sequence[Parts], chosen: str, command: str) -> T
     )
 
 
-def _judged(plan: Plan, held: Rated, scores: Float32) -> dict[str, Any]:
-    """Calibration, interval and measured agreement; without enough held-out pictures the card has none of its own."""
+def judged(held: Rated, scores: Float32, *, chosen_by: bool = False) -> dict[str, Any]:
+    """Calibration, interval and measured agreement; without enough held-out pictures the card has none of its own.
+
+    Args:
+        scores: (n, 1) raw scores, or (n, 2) with their spreads.
+        chosen_by: whether the same pictures chose the weights.
+    """
     raw, spread = scores[:, 0], scores[:, 1] if scores.shape[1] > 1 else None
     note = f"{held.name}, {len(held)} pictures that were held out of training"
     try:
@@ -143,8 +150,7 @@ def _judged(plan: Plan, held: Rated, scores: Float32) -> dict[str, Any]:
             srcc_low=round(min(low, found), 4),
             srcc_high=round(max(high, found), 4),
             plcc=round(plcc(raw, held.mos), 4),
-            note="the pictures that also gave the calibration"
-            + ", and chose the weights" * (plan.train.select == "best"),
+            note="the pictures that also gave the calibration" + ", and chose the weights" * chosen_by,
         )
     except (UsageError, ValueError) as error:
         print(
@@ -155,7 +161,7 @@ def _judged(plan: Plan, held: Rated, scores: Float32) -> dict[str, Any]:
     return {"calibration": fit.calibration, "interval": fit.interval, "measured": (measured,)}
 
 
-def _write(card: ModelCard, path: Path) -> None:
+def write_card(card: ModelCard, path: Path) -> None:
     """Writes the card and reads it back."""
     part = path.with_name(path.name + ".part")
     arch = json.dumps(card.arch)
