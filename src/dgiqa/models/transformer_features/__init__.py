@@ -1,0 +1,1 @@
+"""Learning Transformer Features for IQA: one network for pictures alone and for pictures with their originals."""
