@@ -29,7 +29,7 @@ from dgiqa.training.versions import Pairs, Versions, report, two_alternatives
 from dgiqa.types import Float32, UInt8
 
 #: Most photographs whose versions are trained on, and that judge.
-TRAINED, JUDGED = 800, 120
+TRAINED, JUDGED = 400, 100
 #: Severity of the versions whose median distance gets the raw score one half.
 HALF = 3
 #: Keeps the ratio of two distances finite.
