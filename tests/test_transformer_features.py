@@ -190,6 +190,7 @@ def test_joint_training_learns_both_in_turns() -> None:
     against = training.full_reference(judge, spoiled, pairs, np.random.default_rng(0))
     turns = training.in_turns(alone, against)
     places = np.arange(8)
+    start = training.score(judge.eval(), study, joined)  # type: ignore[arg-type]
     optimiser = torch.optim.AdamW(judge.parameters(), lr=3e-3)
     losses = []
     for _ in range(80):
@@ -200,8 +201,7 @@ def test_joint_training_learns_both_in_turns() -> None:
         losses.append(loss.item())
     assert losses[-2] < losses[0] / 2  # alone
     assert losses[-1] < losses[1] / 2  # against
-    torch.testing.assert_close(losses[0], 0.1, atol=0.1, rtol=0)
-    assert losses[1] > 0.5
+    assert losses[0] == pytest.approx(np.mean((start - study.mos) ** 2), rel=1e-4)
     found = training.compare(judge, spoiled[:4])
     assert (found[:, 0] > found[:, 1]).all()
     raw = training.score(judge, study, joined)  # type: ignore[arg-type]

@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         summary="Five maps against the original at small width; full-reference",
         data=data + "; no ratings of spoiled pictures",
         initialisation="MobileNetV2 from ImageNet-1k, frozen; the rest random",
-        teachers="" if args.bapps else "severities of the distortions; FSIM and VIF where they can't be compared",
+        teachers="none" if args.bapps else "severities of the distortions; FSIM and VIF where they can't be compared",
         command=COMMAND,
         reference=True,
     )
