@@ -3,10 +3,12 @@
 Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", arXiv:2103.14030.
 Parameters carry the names that timm's ``swin_tiny_patch4_window7_224`` gives them (0.9 and later: a stage
 begins with its downsampling), so ImageNet weights and official checkpoints load by name. The size of the
-picture is fixed, which makes the masks of the shifted windows constants.
+picture is fixed, which makes the masks of the shifted windows constants. Blocks take other windows and widths too.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -102,19 +104,35 @@ class PatchMerging(nn.Module):
 
 
 class Block(nn.Module):
-    """Window attention and MLP, each normalised before and added to the stream. (N, side, side, channels)."""
+    """Window attention and MLP, each normalised before and added to the stream. (N, side, side, channels).
+
+    Args:
+        window: side of the windows; ``side`` is a multiple of it.
+        hidden: width inside the MLP, four times the channels by default.
+    """
 
     mask: Tensor | None
 
-    def __init__(self, channels: int, heads: int, side: int, shift: int, drop_path: float) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        side: int,
+        shift: int,
+        drop_path: float,
+        *,
+        window: int = WINDOW,
+        hidden: int | None = None,
+    ) -> None:
         super().__init__()
         self.shift = shift
+        self.window = window
         self.norm1 = nn.LayerNorm(channels)
-        self.attn = WindowAttention(channels, heads)
+        self.attn = WindowAttention(channels, heads, window)
         self.norm2 = nn.LayerNorm(channels)
-        self.mlp = MLP(channels)
+        self.mlp = MLP(channels, hidden or 4 * channels)
         self.drop_path = DropPath(drop_path)
-        mask = _shift_mask(side, shift) if shift else None
+        mask = _shift_mask(side, shift, window) if shift else None
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -126,7 +144,7 @@ class Block(nn.Module):
         side = tokens.shape[1]
         if self.shift:
             tokens = torch.roll(tokens, (-self.shift, -self.shift), (1, 2))
-        tokens = _from_windows(self.attn(_to_windows(tokens), self.mask), side)
+        tokens = _from_windows(self.attn(_to_windows(tokens, self.window), self.mask), side)
         if self.shift:
             tokens = torch.roll(tokens, (self.shift, self.shift), (1, 2))
         return tokens
@@ -136,24 +154,24 @@ class WindowAttention(nn.Module):
     """Multi-head self-attention in a window, with a learned bias for each relative position.
 
     Shapes:
-        windows: (N * windows, 49, channels); mask: (windows, 49, 49) float, added to the logits.
+        windows: (N * windows, L, channels), L = window²; mask: (windows, L, L) float, added to the logits.
     """
 
     position: Tensor
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, window: int = WINDOW) -> None:
         super().__init__()
         self.heads = heads
-        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, heads))
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
-        self.register_buffer("position", _relative_position(), persistent=False)
+        self.register_buffer("position", _relative_position(window), persistent=False)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def forward(self, windows: Tensor, mask: Tensor | None) -> Tensor:
         count, length, channels = windows.shape
         split = self.qkv(windows).reshape(count, length, 3, self.heads, channels // self.heads)
-        query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)  # (N * windows, heads, 49, C / heads)
+        query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)  # (N * windows, heads, L, C / heads)
         table = self.relative_position_bias_table[self.position]
         bias = table.reshape(length, length, self.heads).permute(2, 0, 1).unsqueeze(0)
         if mask is not None:
@@ -164,12 +182,12 @@ class WindowAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two linear layers with four times the width and GELU between them."""
+    """Two linear layers with GELU between them."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(channels, 4 * channels)
-        self.fc2 = nn.Linear(4 * channels, channels)
+        self.fc1 = nn.Linear(channels, hidden)
+        self.fc2 = nn.Linear(hidden, channels)
 
     def forward(self, tokens: Tensor) -> Tensor:
         out: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
@@ -190,36 +208,37 @@ class DropPath(nn.Module):
         return branch * branch.new_empty(branch.shape[0], 1, 1, 1).bernoulli_(keep) / keep
 
 
-def _to_windows(tokens: Tensor) -> Tensor:
-    """(N, side, side, C) as (N * windows, 49, C)."""
+def _to_windows(tokens: Tensor, window: int) -> Tensor:
+    """(N, side, side, C) as (N * windows, window², C)."""
     side, channels = tokens.shape[2:]
-    rows = side // WINDOW
-    split = tokens.reshape(-1, rows, WINDOW, rows, WINDOW, channels)
-    return split.transpose(2, 3).reshape(-1, WINDOW * WINDOW, channels)
+    rows = side // window
+    split = tokens.reshape(-1, rows, window, rows, window, channels)
+    return split.transpose(2, 3).reshape(-1, window * window, channels)
 
 
 def _from_windows(windows: Tensor, side: int) -> Tensor:
     """The way back of :func:`_to_windows`."""
-    rows = side // WINDOW
-    split = windows.reshape(-1, rows, rows, WINDOW, WINDOW, windows.shape[-1])
+    window = math.isqrt(windows.shape[1])
+    rows = side // window
+    split = windows.reshape(-1, rows, rows, window, window, windows.shape[-1])
     return split.transpose(2, 3).reshape(-1, side, side, windows.shape[-1])
 
 
-def _relative_position() -> Tensor:
-    """(49 * 49,) rows of the bias table, for the offset from the second pixel of a window to the first."""
-    row, column = torch.meshgrid(torch.arange(WINDOW), torch.arange(WINDOW), indexing="ij")
+def _relative_position(window: int) -> Tensor:
+    """(window⁴,) rows of the bias table, for the offset from the second pixel of a window to the first."""
+    row, column = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
     row, column = row.flatten(), column.flatten()
-    down = row[:, None] - row[None, :] + WINDOW - 1
-    right = column[:, None] - column[None, :] + WINDOW - 1
-    return (down * (2 * WINDOW - 1) + right).flatten()
+    down = row[:, None] - row[None, :] + window - 1
+    right = column[:, None] - column[None, :] + window - 1
+    return (down * (2 * window - 1) + right).flatten()
 
 
-def _shift_mask(side: int, shift: int) -> Tensor:
-    """(windows, 49, 49): -100 where rolling brought pixels of opposite edges together, 0 elsewhere."""
+def _shift_mask(side: int, shift: int, window: int) -> Tensor:
+    """(windows, L, L), L = window²: -100 where rolling brought pixels of opposite edges together, 0 elsewhere."""
     edge = torch.zeros(side)
-    edge[-WINDOW:-shift] = 1
+    edge[-window:-shift] = 1
     edge[-shift:] = 2
     region = 3 * edge[:, None] + edge[None, :]
-    windows = _to_windows(region[None, :, :, None]).squeeze(-1)
+    windows = _to_windows(region[None, :, :, None], window).squeeze(-1)
     apart = windows[:, :, None] != windows[:, None, :]
     return torch.zeros(apart.shape).masked_fill(apart, -100.0)
