@@ -28,8 +28,8 @@ def main() -> int:
 
 
 def table() -> str:
-    """A row a card: the default first, then scoring models by what they need, then depth."""
-    cards = sorted(list_models(), key=lambda c: (c.name != DEFAULT, c.kind == "depth", c.reference == "full", c.name))
+    """A row a card: the default first, then scoring models by what they need, then the others."""
+    cards = sorted(list_models(), key=lambda c: (c.name != DEFAULT, c.kind != "quality", c.reference == "full", c.name))
     rows = [
         "| card | what it is | needs | parameters | agreement (SRCC, n) | weights |",
         "|---|---|---|---|---|---|",

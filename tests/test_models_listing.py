@@ -53,7 +53,8 @@ def test_the_default_is_listed_and_every_listed_name_is_found():
 
 def test_kinds_part_the_list():
     quality, depth = list_models("quality"), list_models("depth")
-    assert sorted(card.name for card in quality + depth) == [card.name for card in list_models()]
+    others = list_models("trunk") + list_models("landmarks")
+    assert sorted(card.name for card in quality + depth + others) == [card.name for card in list_models()]
     assert DEFAULT in [card.name for card in quality]
     assert all(card.kind == "depth" for card in depth)
 

@@ -370,7 +370,7 @@ class ModelCard:
     name: str
     arch: str
     version: str
-    kind: Literal["quality", "depth", "trunk"]
+    kind: Literal["quality", "depth", "trunk", "landmarks"]
     summary: str
     paper: Paper
     licence: Licence

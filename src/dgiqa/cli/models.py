@@ -42,7 +42,7 @@ def print_list(cards: list[ModelCard]) -> None:
     for card in cards:
         mark = "*" if card.name == DEFAULT else " "
         srcc = f"SRCC {card.measured[0].srcc:.3f}" if card.measured else ""
-        print(f"{mark} {card.name:<{width}}  {card.kind:<7}  {_where(card):<11}  {srcc:<10}  {card.summary}")
+        print(f"{mark} {card.name:<{width}}  {card.kind:<9}  {_where(card):<11}  {srcc:<10}  {card.summary}")
     print("* the default; dgiqa models NAME shows a card")
 
 

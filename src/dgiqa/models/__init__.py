@@ -24,7 +24,7 @@ DEFAULT = "dgiqa_mobile.biq2021"
 _FOLDER = Path(__file__).parent
 
 
-def list_models(kind: Literal["quality", "depth", "trunk"] | None = None) -> list[ModelCard]:
+def list_models(kind: Literal["quality", "depth", "trunk", "landmarks"] | None = None) -> list[ModelCard]:
     """The built-in cards, sorted by name; of one ``kind`` when it is given.
 
     Raises:
