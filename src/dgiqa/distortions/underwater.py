@@ -42,11 +42,23 @@ SCATTERED, NEARER = 1.2, 0.1
 def apply(rgb: UInt8, severity: int, depth: Float32 | None, rng: np.random.Generator) -> UInt8:
     """(H, W, 3) uint8 → the same, under water. ``depth`` in metres."""
     metres = (level_ground(rgb.shape[:2]) if depth is None else depth) * np.float32(NEARER)
-    coast = rng.uniform()
-    lost = ((1 - coast) * OCEAN + coast * COAST) * DENSITY[severity]
+    direct, back = column(metres, rng.uniform(), DENSITY[severity], OVER[severity])
+    return to_srgb(to_linear(rgb) * direct + back)
+
+
+def column(metres: Float32, coast: float, density: float, over: float) -> tuple[Float32, Float32]:
+    """(H, W, 3) each: the share of the scene's light that arrives, and the light that the water adds.
+
+    Args:
+        metres: (H, W) of water to the scene.
+        coast: 0 for clear ocean to 1 for green coast.
+        density: of the water, against the tables.
+        over: metres of water that daylight came through.
+    """
+    lost = ((1 - coast) * OCEAN + coast * COAST) * density
     color = ((1 - coast) * OCEAN_COLOR + coast * COAST_COLOR).astype(np.float32)
-    direct, back = transmission(metres + np.float32(OVER[severity]), lost), transmission(metres, scattering(lost))
-    return to_srgb(to_linear(rgb) * direct + color * (1 - back))
+    direct, back = transmission(metres + np.float32(over), lost), transmission(metres, scattering(lost))
+    return direct, color * (1 - back)
 
 
 def transmission(metres: Float32, lost: Float64) -> Float32:

@@ -1,0 +1,1 @@
+"""PIGUIQA: underwater quality, guided by the physics of how light gets through water."""
