@@ -38,6 +38,23 @@ def plcc(found: Tensor, wanted: Tensor) -> Tensor:
     return 1 - correlation
 
 
+def plcc_mse(found: Tensor, wanted: Tensor) -> Tensor:
+    """Squared errors between standardised scores, as they are and scaled by their correlation: 0..1/2.
+
+    Of both, each with mean 0 and variance 1 over the batch, the mean of MSE(x, y) / 4 and MSE(ρx, y) / 4, where ρ is
+    Pearson's correlation: (1 − ρ)(3 + ρ) / 8. As LoDa is trained (Xu et al., CVPR 2024, arXiv:2308.12001; the authors'
+    code, github.com/NeosXu/LoDa, src/utils/loss.py).
+    """
+    if len(found) < 2:
+        return _nothing(found)
+    x, y = found - found.mean(), wanted - wanted.mean()
+    if not y.any():
+        return _nothing(found)
+    x, y = (math.sqrt(len(z)) * z / z.norm().clamp(min=TINY) for z in (x, y))
+    correlation = (x * y).mean()
+    return (mse(x, y) / 4 + mse(correlation * x, y) / 4) / 2
+
+
 def rank(found: Tensor, wanted: Tensor, margin: float) -> Tensor:
     """Hinge over pairs: of two pictures that people rate differently the better one shall lead by ``margin``, or by
     their difference where that is less.

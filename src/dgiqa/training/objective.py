@@ -63,7 +63,7 @@ def _rated(scores: Tensor, batch: Batch, scales: Scales, plan: Plan) -> dict[str
     if weights.distil and (taught := np.flatnonzero(np.isfinite(batch.targets))).size:
         places = torch.from_numpy(taught).to(scores.device)
         parts["distil"] = losses.mse(found[places], targets[places])
-    for name in ("plcc", "rank", "fidelity", "norm_in_norm"):
+    for name in ("plcc", "plcc_mse", "rank", "fidelity", "norm_in_norm"):
         if getattr(weights, name):
             parts[name] = found.new_zeros(())
     for number in np.unique(batch.owner):
@@ -71,6 +71,8 @@ def _rated(scores: Tensor, batch: Batch, scales: Scales, plan: Plan) -> dict[str
         share, x, y = len(places) / len(batch.mos), found[places], wanted[places]
         if weights.plcc:
             parts["plcc"] = parts["plcc"] + share * losses.plcc(x, y)
+        if weights.plcc_mse:
+            parts["plcc_mse"] = parts["plcc_mse"] + share * losses.plcc_mse(x, y)
         if weights.rank:
             parts["rank"] = parts["rank"] + share * losses.rank(x, y, weights.margin)
         if weights.fidelity:

@@ -203,6 +203,7 @@ class Loss:
     l1: float = 0.0
     mse: float = 0.0
     plcc: float = 0.0
+    plcc_mse: float = 0.0
     rank: float = 0.0
     fidelity: float = 0.0
     norm_in_norm: float = 0.0

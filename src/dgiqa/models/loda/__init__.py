@@ -1,0 +1,1 @@
+"""LoDa: a frozen vision transformer that is told of local distortions by a frozen convolutional network."""
