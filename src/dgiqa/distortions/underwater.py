@@ -43,6 +43,11 @@ def apply(rgb: UInt8, severity: int, depth: Float32 | None, rng: np.random.Gener
     """(H, W, 3) uint8 → the same, under water. ``depth`` in metres."""
     metres = (level_ground(rgb.shape[:2]) if depth is None else depth) * np.float32(NEARER)
     direct, back = column(metres, rng.uniform(), DENSITY[severity], OVER[severity])
+    return submerge(rgb, direct, back)
+
+
+def submerge(rgb: UInt8, direct: Float32, back: Float32) -> UInt8:
+    """(H, W, 3) uint8 → the same, seen through what :func:`column` gives."""
     return to_srgb(to_linear(rgb) * direct + back)
 
 
