@@ -142,7 +142,7 @@ WRONG = [
         "arch: '../../x' is not a plain name of letters, digits and underscores",
     ),
     ('arch = "tiny"', 'arch = "a.b"', "arch: 'a.b' is not a plain name of letters, digits and underscores"),
-    ('kind = "quality"', 'kind = "best"', "kind: 'best' is not one of 'quality', 'depth'"),
+    ('kind = "quality"', 'kind = "best"', "kind: 'best' is not one of 'quality', 'depth', 'trunk', 'landmarks'"),
     ("year = 2025", "year = 2025.0", "paper: year: expected int, found 2025.0"),
     ("parameters = 12", "parameters = true", "network: parameters: expected int, found True"),
     ("gmacs = 1", "gmacs = true", "network: gmacs: expected float, found True"),

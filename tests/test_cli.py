@@ -43,7 +43,9 @@ FLAGS = {
         "--column", "--from", "--limit", "--lower-is-better", "--on", "--out", "--page", "--root", "--scores",
         "--split", "--workers",
     },
-    "explain": {"--json", "--maps", "--max-megapixels", "--model", "--out", "--runtime", "--workers"},
+    "explain": {
+        "--face", "--json", "--landmarks", "--maps", "--max-megapixels", "--model", "--out", "--runtime", "--workers",
+    },
     "export": {"--half", "--out"},
     "fetch": {"--mirror", "--offline", "--timeout"},
     "models": {"--json"},

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.ImageFilter
 import pytest
 
 import dgiqa
@@ -18,14 +20,15 @@ from dgiqa.cards import Calibration
 from dgiqa.cli import main
 from dgiqa.depth import as_metres, open_depth
 from dgiqa.distortions import distort
-from dgiqa.errors import WeightsError
-from dgiqa.explain import Explanation, open_explainer
+from dgiqa.errors import UsageError, WeightsError
+from dgiqa.explain import Explanation, FaceSharpness, open_explainer
 from dgiqa.explain.figure import as_png, colored, maps
 from dgiqa.explain.maps import _levelled, along_edges, quality_map, stitch, weights_of
 from dgiqa.explain.sharpness import sharpness
 from dgiqa.models import find_card
 from dgiqa.runtimes.fake import FakeNetwork
 from dgiqa.scenes import demo_scenes
+from dgiqa.scenes.faces import draw_face
 from dgiqa.scorer import Scorer
 from dgiqa.types import Float32, Views
 from dgiqa.weights.fetch import locate, locate_explanation
@@ -277,6 +280,119 @@ def test_sharpness_falls_with_blur_and_needs_edges() -> None:
     assert flat.as_dict() == {"subject": None, "background": None, "picture": None}
 
 
+# ---- a face
+
+
+def portrait(seed: int = 4, side: int = 420) -> tuple[np.ndarray, np.ndarray]:
+    """A sharp drawn face in a picture of 800×600, and its landmarks there."""
+    face = draw_face(seed, size=side, spoil=False)
+    picture = np.asarray(PIL.Image.open(PICTURES[0]).convert("RGB").resize((800, 600))).copy()
+    picture[90 : 90 + side, 150 : 150 + side] = face.pixels
+    return picture, face.landmarks + np.array([150, 90], np.float32)
+
+
+def blurred(picture: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    spoiled = PIL.Image.fromarray(picture)
+    spoiled.paste(spoiled.crop(box).filter(PIL.ImageFilter.GaussianBlur(4)), box[:2])
+    return np.asarray(spoiled)
+
+
+def told(scorer: Scorer, picture: np.ndarray, points: np.ndarray) -> FaceSharpness:
+    found = scorer.explain(picture, landmarks=points).sharpness
+    assert isinstance(found, FaceSharpness)
+    return found
+
+
+@pytest.mark.parametrize("seed", [4, 9, 11])
+def test_blurred_eyes_and_blurred_faces_are_told_apart(default: Scorer, seed: int) -> None:
+    picture, points = portrait(seed)
+    left, top = np.floor(points[36:48].min(0)).astype(int) - 12
+    right, bottom = np.ceil(points[36:48].max(0)).astype(int) + 12
+    sharp = told(default, picture, points)
+    eyes = told(default, blurred(picture, (left, top, right, bottom)), points)
+    face = told(default, blurred(picture, (150, 90, 570, 510)), points)
+    assert sharp.eyes
+    assert sharp.face
+    assert eyes.eyes
+    assert eyes.face
+    assert face.eyes
+    assert face.face
+    assert eyes.eyes < 0.8 * sharp.eyes
+    assert face.face < 0.8 * sharp.face
+    assert face.face < eyes.face, "blurred eyes alone leave most of the face sharp"
+    outside = told(default, blurred(picture, (0, 0, 140, 600)), points)
+    assert outside.eyes == pytest.approx(sharp.eyes, abs=0.02), "what is beside the face doesn't count"
+
+
+def test_landmarks_add_to_an_explanation_and_change_nothing_else(default: Scorer) -> None:
+    picture, points = portrait()
+    without, with_them = default.explain(picture), default.explain(picture, landmarks=points)
+    rows = without.as_dict(), with_them.as_dict()
+    assert set(rows[1]) - set(rows[0]) == {"landmarks"}
+    assert set(rows[1]["sharpness"]) - set(rows[0]["sharpness"]) == {"eyes", "face"}
+    assert {k: v for k, v in rows[1].items() if k in rows[0] and k != "sharpness"} == {
+        k: v for k, v in rows[0].items() if k != "sharpness"
+    }
+    np.testing.assert_allclose(rows[1]["landmarks"], points, atol=0.06)
+    assert with_them.landmarks is not None
+    height, width = with_them.picture.shape[:2]
+    np.testing.assert_allclose(with_them.landmarks, points * np.array([width / 800, height / 600]), rtol=1e-4)
+    assert as_png(without) != as_png(with_them)
+    assert np.array_equal(maps(without)["picture"], maps(with_them)["picture"])
+
+
+def test_the_same_of_a_picture_at_another_size(default: Scorer) -> None:
+    picture, points = portrait()
+    large = np.asarray(PIL.Image.fromarray(picture).resize((1600, 1200), PIL.Image.Resampling.BICUBIC))
+    small, twice = told(default, picture, points), told(default, large, 2 * points)
+    assert twice.eyes == pytest.approx(small.eyes, abs=0.04)
+    assert twice.face == pytest.approx(small.face, abs=0.04)
+
+
+def test_a_face_that_is_too_small_or_flat_is_not_judged(default: Scorer) -> None:
+    picture, points = portrait()
+    tiny = points.mean(0) + (points - points.mean(0)) * (6 / np.ptp(points[:, 0]))
+    assert (told(default, picture, tiny).eyes, told(default, picture, tiny).face) == (None, None)
+    flat = told(default, np.full((600, 800, 3), 90, np.uint8), points)
+    assert (flat.eyes, flat.face) == (None, None)
+    assert flat.words == "too small or without edges"
+    assert told(default, picture, points).words.startswith("eyes 0.")
+
+
+def test_other_orders_of_landmarks(default: Scorer) -> None:
+    picture, points = portrait()
+    wflw = np.repeat(points[:1], 98, 0)
+    wflw[:68] = points
+    wflw[60:68], wflw[68:76] = points[[36, 36, 37, 38, 39, 40, 41, 41]], points[[42, 42, 43, 44, 45, 46, 47, 47]]
+    assert told(default, picture, wflw).eyes == pytest.approx(told(default, picture, points).eyes, abs=0.02)
+
+
+def test_landmarks_that_are_none_are_refused(default: Scorer) -> None:
+    picture, points = portrait()
+    for landmarks, why in (
+        (points[:5], r"landmarks of shape \(5, 2\); give \(K, 2\) numbers, K one of 29, 68, 98"),
+        (points[:, :1], r"shape \(68, 1\)"),
+        (points * np.nan, "landmarks of shape"),
+        (points + 2000, "no landmark lies in the picture of 800×600 pixels"),
+    ):
+        with pytest.raises(UsageError, match=why):
+            default.explain(picture, landmarks=landmarks)
+    with pytest.raises(UsageError, match="landmarks and a face are given"):
+        default.explain(picture, landmarks=points, face=(0, 0, 9, 9))
+
+
+def test_landmarks_are_found_in_a_box(default: Scorer) -> None:
+    picture, points = portrait()
+    box = (*points.min(0).tolist(), *points.max(0).tolist())
+    found = default.explain(picture, face=box)  # type: ignore[arg-type]
+    assert found.landmarks is not None
+    away = np.linalg.norm(np.array(found.as_dict()["landmarks"]) - points, axis=1).mean()
+    assert away < 0.12 * np.linalg.norm(points[36] - points[45])
+    assert isinstance(found.sharpness, FaceSharpness)
+    assert found.sharpness.eyes == pytest.approx(told(default, picture, points).eyes, abs=0.1)
+    assert found.score == default.score(picture)
+
+
 # ---- other models
 
 
@@ -380,11 +496,40 @@ def test_the_verb_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert text in capsys.readouterr().err
 
 
+def test_the_verb_tells_of_a_face(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture, points = portrait()
+    path, file, out = tmp_path / "a.png", tmp_path / "a.pts", tmp_path / "out"
+    PIL.Image.fromarray(picture).save(path)
+    lines = "\n".join(f"{x + 0.5:.3f} {y + 0.5:.3f}" for x, y in points)
+    file.write_text(f"version: 1\nn_points: 68\n{{\n{lines}\n}}\n")
+    box = ",".join(f"{v:.0f}" for v in (*points.min(0), *points.max(0)))
+    rows = []
+    for more in (["--landmarks", str(file)], ["--landmarks", "auto", "--face", box]):
+        assert main(["explain", str(path), "--out", str(out), *more]) == 0
+        assert re.search(r"  eyes 0\.\d\d, face 0\.\d\d  ", capsys.readouterr().out)
+        rows.append(json.loads((out / "a.json").read_text()))
+        assert set(rows[-1]["sharpness"]) == {"subject", "background", "picture", "eyes", "face"}
+    np.testing.assert_allclose(rows[0]["landmarks"], points, atol=0.1)
+    assert np.shape(rows[1]["landmarks"]) == (68, 2)
+    for arguments, text in [
+        ([str(path), "--landmarks", "auto"], "--landmarks auto needs the box of the face"),
+        ([str(path), "--face", box], "--face goes with --landmarks auto"),
+        ([str(path), "--landmarks", str(file), "--face", box], "leave it out"),
+        ([str(path), "--landmarks", "auto", "--face", "1,2,3"], "--face 1,2,3: not four numbers"),
+        ([str(path), "--landmarks", "auto", "--face", "9,9,9,9"], "has no area"),
+        ([str(path), str(PICTURES[0]), "--landmarks", str(file)], "are of one picture, and there are 2"),
+        ([str(path), "--landmarks", str(tmp_path / "b.pts")], "there is no such file"),
+    ]:
+        assert main(["explain", *arguments, "--out", str(out)]) == 2, arguments
+        assert text in capsys.readouterr().err
+
+
 def test_it_works_without_torch(tmp_path: Path) -> None:
+    face = ["--landmarks", "auto", "--face", "100,100,300,300"]
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['onnx'] = None\n"
         "from dgiqa.cli import main\n"
-        f"sys.exit(main(['explain', {str(PICTURES[0])!r}, '--out', {str(tmp_path / 'out')!r}]))"
+        f"sys.exit(main(['explain', {str(PICTURES[0])!r}, '--out', {str(tmp_path / 'out')!r}, *{face}]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

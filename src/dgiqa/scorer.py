@@ -18,19 +18,22 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from dgiqa.cards import ModelCard
 from dgiqa.depth import open_depth
 from dgiqa.errors import ImageError, ImageTooSmall, ReferenceMismatch, UsageError, WeightsError
 from dgiqa.explain import Explanation, explain, open_explainer
+from dgiqa.explain.landmarks import FaceBox, open_landmarks
 from dgiqa.imaging import decode
 from dgiqa.imaging.resize import fit
 from dgiqa.imaging.views import DepthMap, make_views
+from dgiqa.metrics.landmarks import EYES
 from dgiqa.models import depth_card, find_card
 from dgiqa.runtimes import Runtime, fastest, open_runtime, weights_for
 from dgiqa.sources import Found, Held
 from dgiqa.stream import batched, in_order
-from dgiqa.types import Failure, Image, Result, Score, Views
+from dgiqa.types import Failure, Float32, Image, Result, Score, UInt8, Views
 from dgiqa.weights.fetch import is_built_in, locate
 from dgiqa.weights.files import fingerprint
 
@@ -66,6 +69,7 @@ class Scorer:
         self._network = network
         self._depth = depth
         self._explainer = cache(partial(open_explainer, card))
+        self._finder = cache(open_landmarks)
 
     def score(self, source: Source | Compared, *, ref: Source | None = None, name: str | None = None) -> Score:
         """The score of one picture: a path, encoded bytes, a PIL image, or an (H, W[, 3 or 4]) uint8 array.
@@ -86,13 +90,26 @@ class Scorer:
         seen = self._see(source, name)
         return self._judge(seen, self._network.run(seen.views))
 
-    def explain(self, source: Source, *, name: str | None = None) -> Explanation:
+    def explain(
+        self,
+        source: Source,
+        *,
+        name: str | None = None,
+        landmarks: npt.ArrayLike | None = None,
+        face: FaceBox | None = None,
+    ) -> Explanation:
         """The score of one picture and its reasons: depth, quality of each part, faults, sharpness of what is near.
 
         Its score is that of :meth:`score`, to the last bit. Costs less than three scores.
 
+        Args:
+            landmarks: (K, 2) x and y of a face in pixels of the upright picture, from its upper left corner, in the
+                order of 300-W (68), WFLW (98) or COFW (29): how sharp the eyes and the face are is told, too.
+            face: left, top, right and bottom of a face in such pixels: its landmarks are found by ``fifa.mobile``.
+
         Raises:
             ImageError: as :meth:`score`.
+            UsageError: landmarks of another number or shape, none of which is in the picture; or both they and a face.
             WeightsError: the file that continues the card's network to an explanation is missing or damaged.
         """
         image = self._decode(source, name)
@@ -100,7 +117,33 @@ class Scorer:
         raws = self._network.run(seen.views)
         picture = fit(image.pixels, self.card.recipe, image.full)
         explainer = self._explainer() if seen.views.depth is not None else None
-        return explain(self._judge(seen, raws), seen.views, raws, picture, self.card, explainer)
+        located = self._locate(image, picture, landmarks, face)
+        return explain(self._judge(seen, raws), seen.views, raws, picture, self.card, explainer, located)
+
+    def _locate(
+        self, image: Image, picture: UInt8, landmarks: npt.ArrayLike | None, face: FaceBox | None
+    ) -> Float32 | None:
+        """The landmarks in pixels of ``picture``, which is the image as the network sees it."""
+        if landmarks is not None and face is not None:
+            raise UsageError("landmarks and a face are given", hint="give the face alone, or its landmarks")
+        own, seen = (np.array(pixels.shape[1::-1], np.float32) for pixels in (image.pixels, picture))
+        full = np.array([image.width, image.height], np.float32)
+        if face is not None:
+            box = np.reshape(np.asarray(face, np.float32), (2, 2)) * (own / full)
+            left, top, right, bottom = box.ravel().tolist()
+            found = self._finder()(image.pixels, (left, top, right, bottom))
+            return np.asarray(found * (seen / own), np.float32)
+        if landmarks is None:
+            return None
+        places = np.asarray(landmarks, np.float32)
+        if places.ndim != 2 or places.shape[1] != 2 or len(places) not in EYES or not np.isfinite(places).all():
+            raise UsageError(
+                f"{image.name}: landmarks of shape {places.shape}",
+                hint=f"give (K, 2) numbers, K one of {', '.join(map(str, sorted(EYES)))}",
+            )
+        if not ((places >= 0) & (places <= full)).all(1).any():
+            raise UsageError(f"{image.name}: no landmark lies in the picture of {image.width}×{image.height} pixels")
+        return np.asarray(places * (seen / full), np.float32)
 
     def score_all(self, sources: Iterable[Source | Compared], *, workers: int = 1, batch: int = 1) -> Generator[Result]:
         """A :class:`Score` or :class:`Failure` for each source, in order, in bounded memory.

@@ -18,10 +18,10 @@ import numpy as np
 from dgiqa.cards import ModelCard
 from dgiqa.explain.explainer import Explainer, Seen, open_explainer
 from dgiqa.explain.maps import quality_map, spread_out, stitch, weights_of
-from dgiqa.explain.sharpness import Sharpness, sharpness
+from dgiqa.explain.sharpness import FaceSharpness, Sharpness, face_sharpness, sharpness
 from dgiqa.types import Float32, Score, UInt8, Views
 
-__all__ = ["Explanation", "Fault", "Sharpness", "explain", "open_explainer"]
+__all__ = ["Explanation", "FaceSharpness", "Fault", "Sharpness", "explain", "open_explainer"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Explanation:
         weights: (H, W) how much each place counts to the score, sum 1: places that two views share count twice.
         faults: of each kind, most probable first; empty where the model tells none.
         none: the probability that there is no fault; None where the model tells none.
-        sharpness: of what is near, of what is far, and of all.
+        sharpness: of what is near, of what is far, and of all; a :class:`FaceSharpness`, where landmarks were given.
+        landmarks: (K, 2) x and y of a face in pixels of ``picture``; None where none were given.
     """
 
     score: Score
@@ -73,6 +74,7 @@ class Explanation:
     faults: tuple[Fault, ...]
     none: float | None
     sharpness: Sharpness
+    landmarks: Float32 | None = field(default=None, repr=False)
 
     def as_dict(self, grid: int = 16) -> dict[str, Any]:
         """All but the pixels, for JSON; maps as rows of about ``grid`` cells along the short side."""
@@ -89,6 +91,7 @@ class Explanation:
             ],
             "no_fault": None if self.none is None else round(self.none, 4),
             "sharpness": self.sharpness.as_dict(),
+            **self._located(),
             "maps": {
                 name: None if values is None else np.round(_cells(values, grid), digits).tolist()
                 for name, values, digits in (
@@ -97,15 +100,30 @@ class Explanation:
             },
         }  # fmt: skip
 
+    def _located(self) -> dict[str, Any]:
+        """The landmarks in pixels of the picture as it is, for JSON; nothing where there are none."""
+        if self.landmarks is None:
+            return {}
+        height, width = self.picture.shape[:2]
+        places = self.landmarks * (self.score.width / width, self.score.height / height)
+        return {"landmarks": np.round(places, 1).tolist()}
+
 
 def explain(
-    score: Score, views: Views, raws: Float32, picture: UInt8, card: ModelCard, explainer: Explainer | None
+    score: Score,
+    views: Views,
+    raws: Float32,
+    picture: UInt8,
+    card: ModelCard,
+    explainer: Explainer | None,
+    landmarks: Float32 | None = None,
 ) -> Explanation:
     """The reasons of ``score``, which the network gave for ``views`` as ``raws``, (V,) or (V, 2).
 
     Args:
         picture: (H, W, 3) uint8, the picture that the views' boxes lie in.
         explainer: see :func:`open_explainer`; None for a model without one.
+        landmarks: (K, 2) of a face, in pixels of ``picture``.
     """
     size = picture.shape[:2]
     depth = None if views.depth is None else stitch(views.depth, views.boxes, size)
@@ -118,9 +136,10 @@ def explain(
     near = None if depth is None else np.asarray(depth / np.float32(255), np.float32)
     seen_share = np.asarray(weights > 0, np.float32)
     faults, none = _faults(seen, card) if seen else ((), None)
-    return Explanation(
-        score, picture, depth, attention, quality, weights, faults, none, sharpness(picture, near, seen_share)
-    )
+    sharp = sharpness(picture, near, seen_share)
+    if landmarks is not None:
+        sharp = face_sharpness(picture, landmarks, sharp)
+    return Explanation(score, picture, depth, attention, quality, weights, faults, none, sharp, landmarks)
 
 
 def _faults(seen: Seen, card: ModelCard) -> tuple[tuple[Fault, ...], float]:

@@ -11,7 +11,7 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from dgiqa.explain import Explanation
+from dgiqa.explain import Explanation, FaceSharpness
 from dgiqa.imaging.color import luma
 from dgiqa.imaging.thumbnail import jpeg_uri
 from dgiqa.types import UInt8
@@ -29,6 +29,7 @@ _VIRIDIS = np.array(
     np.float32,
 )  # fmt: skip
 _INK, _PAPER, _QUIET, _BAR = (20, 24, 32), (255, 255, 255), (96, 104, 116), (44, 114, 142)
+_DOT = (94, 255, 98)
 
 
 def as_png(explanation: Explanation) -> bytes:
@@ -47,7 +48,7 @@ def draw_figure(explanation: Explanation) -> PIL.Image.Image:
     """The figure: four panels at most, those that the model has, and the text below."""
     panels = [(name, _panel(pixels)) for name, pixels in maps(explanation).items()]
     font = PIL.ImageFont.load_default(13)
-    lines = max(len(explanation.faults) + 1, 6)
+    lines = max(len(explanation.faults) + 1, 6 if explanation.landmarks is None else 7)
     width = sum(panel.width + MARGIN for _, panel in panels) + MARGIN
     width = max(width, 640)
     figure = PIL.Image.new("RGB", (width, PANEL + LINE * (lines + 1) + 3 * MARGIN), _PAPER)
@@ -56,6 +57,8 @@ def draw_figure(explanation: Explanation) -> PIL.Image.Image:
     for name, panel in panels:
         draw.text((left, MARGIN - 2), name, _INK, font)
         figure.paste(panel, (left, MARGIN + LINE))
+        if name == "picture" and explanation.landmarks is not None:
+            _dot(draw, explanation.landmarks * (PANEL / len(explanation.picture)) + (left, MARGIN + LINE))
         left += panel.width + MARGIN
     top = PANEL + LINE + 2 * MARGIN
     _write_faults(draw, explanation, top, font)
@@ -106,6 +109,12 @@ def _panel(pixels: UInt8) -> PIL.Image.Image:
     )
 
 
+def _dot(draw: PIL.ImageDraw.ImageDraw, places: npt.NDArray[np.floating]) -> None:
+    """Small rings at (K, 2) places."""
+    for x, y in places.tolist():
+        draw.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), outline=_DOT)
+
+
 def _write_faults(
     draw: PIL.ImageDraw.ImageDraw,
     explanation: Explanation,
@@ -135,9 +144,13 @@ def _write_score(
 ) -> None:
     score, sharp = explanation.score, explanation.sharpness
     inside = "" if score.low is None else f"   ({score.low:.0f} to {score.high:.0f})"
-    told = [f"{name} {value:.2f}" for name, value in vars(sharp).items() if value is not None]
+    parts = (("subject", sharp.subject), ("background", sharp.background), ("picture", sharp.picture))
+    told = [f"{name} {value:.2f}" for name, value in parts if value is not None]
     none = "" if explanation.none is None else f"no fault: {explanation.none:.2f}"
     lines = [f"quality {score.quality:.1f} of 100{inside}", none, "sharpness: " + (", ".join(told) or "no edges")]
+    if isinstance(sharp, FaceSharpness):
+        lines.append(f"sharpness of the face: {sharp.words}")
+    first = len(lines)
     lines += [f"{score.width} by {score.height} pixels", score.model, score.path]
     for row, line in enumerate(lines):
-        draw.text((max(left, MARGIN + 420), top + row * LINE), line, _INK if row < 3 else _QUIET, font)
+        draw.text((max(left, MARGIN + 420), top + row * LINE), line, _INK if row < first else _QUIET, font)

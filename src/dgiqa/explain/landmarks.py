@@ -1,6 +1,6 @@
 """Where a face's landmarks are: a network with a card of kind ``landmarks``, looking at a square around the face's box.
 
-    picture, box ──square_of, cut──→ view ──network──→ shares of the view → (K, 2) pixels of the picture
+picture, box ──square_of, cut──→ view ──network──→ shares of the view → (K, 2) pixels of the picture
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from dgiqa.types import Float32, UInt8, Views
 DEFAULT = "fifa.mobile"
 #: Side of the square that is looked at, as a multiple of the longer side of the face's box.
 AROUND = 1.35
+#: A square of more than so many times the picture's longer side is refused: it would be nearly all margin.
+_LARGEST = 4
 
 #: (left, top, right, bottom) in pixels of the picture, not necessarily whole.
 FaceBox = tuple[float, float, float, float]
@@ -47,6 +49,8 @@ class LandmarkFinder:
         if right <= 0 or bottom <= 0 or left >= width or top >= height:
             raise UsageError(f"face box {_words(face)} lies beside the picture of {width}×{height} pixels")
         x, y, side = square_of(face)
+        if side > _LARGEST * max(height, width):
+            raise UsageError(f"face box {_words(face)} is far larger than the picture of {width}×{height} pixels")
         view = cut(pixels, (x, y, side), self.card.recipe.crop)
         shares = self._network.run(Views(view[None]))[0]
         return np.asarray(shares * side + (x, y), np.float32)
@@ -76,12 +80,16 @@ def cut(pixels: UInt8, square: tuple[float, float, float], side: int) -> UInt8:
     """(side, side, 3) the square of a picture, resized; beyond the picture its edge goes on."""
     left, top, extent = square
     height, width = pixels.shape[:2]
-    margin = math.ceil(max(0, -left, -top, left + extent - width, top + extent - height))
-    if margin:
-        pixels = np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), "edge")
-        left, top = left + margin, top + margin
-    box = (left, top, left + extent, top + extent)
-    picture = PIL.Image.fromarray(pixels).resize((side, side), PIL.Image.Resampling.BICUBIC, box)
+    # A little more than the square on every side, which the filter reaches.
+    reach = math.ceil(2 * extent / side) + 2
+    first_x, first_y = math.floor(left) - reach, math.floor(top) - reach
+    last_x, last_y = math.ceil(left + extent) + reach, math.ceil(top + extent) + reach
+    inner = pixels[max(first_y, 0) : max(last_y, 0), max(first_x, 0) : max(last_x, 0)]
+    before = (max(-first_y, 0), max(-first_x, 0))
+    after = (max(last_y - height, 0), max(last_x - width, 0))
+    part = np.pad(inner, ((before[0], after[0]), (before[1], after[1]), (0, 0)), "edge")
+    box = (left - first_x, top - first_y, left - first_x + extent, top - first_y + extent)
+    picture = PIL.Image.fromarray(part).resize((side, side), PIL.Image.Resampling.BICUBIC, box)
     return np.asarray(picture)
 
 

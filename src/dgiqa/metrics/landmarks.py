@@ -46,13 +46,13 @@ def nme(found: Points, true: Points, by: Literal["eyes", "box", "diagonal"] = "e
     Raises:
         UsageError: unequal shapes, a number of landmarks whose eyes aren't known, or a face of no extent.
     """
-    found, true = np.asarray(found, np.float64), np.asarray(true, np.float64)
-    if found.shape != true.shape or true.ndim != 3 or true.shape[2] != 2:
-        raise UsageError(f"landmarks of shapes {found.shape} and {true.shape}", hint="give (N, K, 2) twice")
-    length = _length(true, by)
+    a, b = np.asarray(found, np.float64), np.asarray(true, np.float64)
+    if a.shape != b.shape or b.ndim != 3 or b.shape[2] != 2:
+        raise UsageError(f"landmarks of shapes {a.shape} and {b.shape}", hint="give (N, K, 2) twice")
+    length = _length(b, by)
     if not (length > 0).all():
         raise UsageError(f"face {int(np.argmin(length))}: its landmarks have no extent")
-    return np.asarray(np.linalg.norm(found - true, axis=2).mean(1) / length)
+    return np.asarray(np.linalg.norm(a - b, axis=2).mean(1) / length)
 
 
 def failure_rate(errors: Float64, limit: float = 0.1) -> float:

@@ -3,14 +3,14 @@
     draw_face(seed) → Face(pixels, landmarks)
 
 These are drawings, not photographs of people. A head is a surface (x, y, z) over an angle and a height, with relief for
-nose, lips, sockets and chin; skin, eyes, brows, lips and hair are painted on it in front view; then it is turned, lit and
-projected, and what is nearest is seen. The 68 landmarks are places of that surface in the order of iBUG 300-W
-(Sagonas et al., ICCV workshops 2013, figure 4): jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, mouth 48-67; those of the
-jaw lie on the visible outline, as people annotate them ("landmark marching", Zhu et al., CVPR 2015). Proportions are
-round numbers around those of adults, drawn wider than nature (domain randomisation, as for the other scenes).
+nose, lips, sockets and chin; skin, eyes, brows, lips and hair are painted on it in front view; then it is turned, lit
+and projected, and what is nearest is seen. The 68 landmarks are places of that surface in the order of iBUG 300-W
+(Sagonas et al., ICCV workshops 2013, figure 4): jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, mouth 48-67; those of
+the jaw lie on the visible outline, as people annotate them ("landmark marching", Zhu et al., CVPR 2015). Proportions
+are round numbers around those of adults, drawn wider than nature (domain randomisation, as for the other scenes).
 
-Units of the head: the distance of the outer corners of the eyes is 1; x to the picture's right, y up, z to the viewer; the
-origin lies between the eyes.
+Units of the head: the distance of the outer corners of the eyes is 1; x to the picture's right, y up, z to the viewer;
+the origin lies between the eyes.
 """
 
 from __future__ import annotations
@@ -18,14 +18,19 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFilter
 
 from dgiqa.errors import UsageError
 from dgiqa.scenes.things import Kit
 from dgiqa.types import Float32, UInt8
+
+#: Coordinates and colours: floats of either width.
+Array: TypeAlias = npt.NDArray[Any]
 
 #: Side of the picture in which the drawn numbers below are meant, in pixels.
 SIDE = 320
@@ -35,7 +40,9 @@ _WIDE, _LOW, _HIGH, _FINE = 1.1, -1.9, 1.7, 160
 _JAW = np.array([0.02, 0.2, 0.365, 0.53, 0.69, 0.81, 0.91, 0.975])
 #: Skin from light to dark, hair, and irises; 0..255.
 _SKIN = np.array([[246, 216, 198], [228, 184, 156], [198, 146, 112], [146, 98, 68], [88, 58, 44]], np.float32)
-_HAIR = np.array([[28, 24, 22], [62, 42, 30], [110, 74, 44], [176, 136, 84], [150, 70, 40], [176, 174, 172]], np.float32)
+_HAIR = np.array(
+    [[28, 24, 22], [62, 42, 30], [110, 74, 44], [176, 136, 84], [150, 70, 40], [176, 174, 172]], np.float32
+)
 _IRIS = np.array([[70, 44, 28], [96, 72, 40], [88, 110, 82], [92, 124, 150], [40, 28, 22]], np.float32)
 
 
@@ -98,14 +105,14 @@ class _Head:
         self.lop = kit.rng.normal(0, 0.012, (68, 2))  # no face is symmetrical
         self.flatland = self._places()
 
-    def outline(self, y: Float32) -> Float32:
+    def outline(self, y: Array) -> Array:
         """Half the head's width at a height."""
         down = np.clip(-y / self.chin, 0, 1) ** self.jaw
         up = np.clip(y / self.top, 0, 1) ** 2.4
         share = np.where(y < 0, (1 - down) ** (1 / self.round), np.sqrt(1 - up))
         return np.asarray(self.width * share, np.float32)
 
-    def at(self, angle: Float32, y: Float32) -> Float32:
+    def at(self, angle: Array, y: Array) -> Array:
         """(..., 3) points of the surface; the angle is 0 in front and π/2 at the picture's right side."""
         x = self.outline(y) * np.sin(angle)
         deep = self.depth * (1 - 0.14 * np.clip(-y / self.chin, 0, 1) ** 2)
@@ -115,13 +122,13 @@ class _Head:
         z = deep * front + self.relief(x, y) * np.clip(2 * cos, 0, 1)
         return np.stack(np.broadcast_arrays(x, y, z), -1).astype(np.float32)
 
-    def facing(self, places: Float32) -> Float32:
+    def facing(self, places: Array) -> Array:
         """(N, 3) points of the front at (N, 2) places x, y."""
         x, y = places.T
         angle = np.arcsin(np.clip(x / np.maximum(self.outline(y), 1e-3), -0.995, 0.995))
         return self.at(angle, y)
 
-    def relief(self, x: Float32, y: Float32) -> Float32:
+    def relief(self, x: Array, y: Array) -> Array:
         """How far the face stands out over the smooth head."""
         side = np.abs(x)
         low = self.nose_low
@@ -139,9 +146,9 @@ class _Head:
         out += 0.09 * _bump(x, y + self.chin - 0.14, 0.22, 0.12)
         return np.asarray(out, np.float32)
 
-    def _places(self) -> Float32:
+    def _places(self) -> Array:
         """(68, 2) the landmarks in front view; the jaw's are replaced by the visible outline."""
-        half = np.array([[-self.outline(np.float32(-s * self.chin)), -s * self.chin] for s in _JAW])
+        half = np.array([[-self.outline(np.array(-s * self.chin)), -s * self.chin] for s in _JAW])
         jaw = np.concatenate([half, [[0, -0.985 * self.chin]], half[::-1] * (-1, 1)])
         t = np.linspace(0, 1, 5)
         arch = self.brow + self.brow_arch * np.sin(np.pi * t) - self.brow_tilt * (t - 0.5) - 0.07 * (t < 0.1)
@@ -160,7 +167,7 @@ class _Head:
         together = np.concatenate([jaw, brow, brow[::-1] * (-1, 1), bridge, base, eye, right_eye, mouth])
         return np.asarray(together + self.lop * (np.arange(68) > 16)[:, None], np.float32)
 
-    def _mouth(self) -> Float32:
+    def _mouth(self) -> Array:
         w, y, gap = self.mouth_wide, -self.mouth_low, self.open / 2
         corner = y + self.smile - gap
         x = np.linspace(-w, w, 7)
@@ -199,14 +206,14 @@ class _Camera:
         self.middle = size * (0.5 + kit.rng.uniform(-0.03, 0.03, 2))
         self.centre = centre
 
-    def project(self, points: Float32) -> Float32:
+    def project(self, points: Array) -> Array:
         """(N, 3) points to (N, 3): x and y in pixels, and the height towards the viewer."""
         x, y, z = ((points - self.centre) @ self.turn.T).T
         near = self.scale * self.far / (self.far - z)
         return np.stack([self.middle[0] + near * x, self.middle[1] - near * y, z], 1).astype(np.float32)
 
 
-def _on_outline(head: _Head, camera: _Camera) -> Float32:
+def _on_outline(head: _Head, camera: _Camera) -> Array:
     """(68, 3) the landmarks on the head; those of the jaw where it ends for the viewer, but not behind the ear."""
     points = head.facing(head.flatland)
     angles = np.deg2rad(np.linspace(25, 88, 40)).astype(np.float32)
@@ -219,7 +226,7 @@ def _on_outline(head: _Head, camera: _Camera) -> Float32:
     return points
 
 
-def _surfaces(head: _Head, kit: Kit) -> list[tuple[Float32, Float32, Float32]]:
+def _surfaces(head: _Head, kit: Kit) -> list[tuple[Array, Array, Array]]:
     """Points, colours 0..255 and normals of the face, the back of the head, ears, neck and shoulders."""
     tone = kit.between(0, len(_SKIN) - 1)
     skin = np.array([np.interp(tone, np.arange(len(_SKIN)), c) for c in _SKIN.T], np.float32)
@@ -264,7 +271,7 @@ def _surfaces(head: _Head, kit: Kit) -> list[tuple[Float32, Float32, Float32]]:
     return surfaces
 
 
-def _painted(head: _Head, skin: Float32, hair: Float32, kit: Kit) -> Float32:
+def _painted(head: _Head, skin: Array, hair: Array, kit: Kit) -> Array:
     """(H, W, 3) the front view of the skin with all that is painted on it."""
     size = round(2 * _WIDE * _FINE), round((_HIGH - _LOW) * _FINE)
     places = head.flatland
@@ -278,7 +285,7 @@ def _painted(head: _Head, skin: Float32, hair: Float32, kit: Kit) -> Float32:
     paint.spot((0, -head.nose_low + 0.1), 0.12, red, kit.between(0, 0.4), 8)
     shade = tuple(skin * 0.55)
     for eye in (places[36:42], places[42:48]):
-        paint.spot(tuple(eye.mean(0) + (0, 0.03)), 0.2, shade, kit.between(0.1, 0.5), 10)
+        paint.spot(tuple(eye.mean(0) + _up(0.03)), 0.2, shade, kit.between(0.1, 0.5), 10)
     if kit.chance(0.3):  # a beard, or its shadow
         cheek = places[[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]] * 1.03
         line = [(0.45, -head.mouth_low + 0.15), (0.2, -head.nose_low - 0.06)]
@@ -292,7 +299,7 @@ def _painted(head: _Head, skin: Float32, hair: Float32, kit: Kit) -> Float32:
     paint.line(places[31:36], shade, kit.between(0.2, 0.7), 0.02, 2)
     thick = kit.between(0.03, 0.1)
     for brow in (places[17:22], places[22:27]):
-        paint.line(_curve(brow) - (0, 0.25 * thick), tuple(hair * 0.8), kit.between(0.45, 1), thick, 1.5)
+        paint.line(_curve(brow) - _up(0.25 * thick), tuple(hair * 0.8), kit.between(0.45, 1), thick, 1.5)
     _paint_eyes(paint, head, skin, kit)
     _paint_mouth(paint, head, skin, kit)
     if kit.chance(0.18):
@@ -300,7 +307,7 @@ def _painted(head: _Head, skin: Float32, hair: Float32, kit: Kit) -> Float32:
     return np.asarray(canvas.filter(ImageFilter.GaussianBlur(0.6)), np.float32)
 
 
-def _paint_eyes(paint: _Brush, head: _Head, skin: Float32, kit: Kit) -> None:
+def _paint_eyes(paint: _Brush, head: _Head, skin: Array, kit: Kit) -> None:
     iris = tuple(_IRIS[kit.rng.integers(len(_IRIS))])
     gaze = kit.rng.normal(0, 0.035, 2) * (1, 0.3)
     radius, lashes = kit.between(0.065, 0.08), kit.between(0.012, 0.03)
@@ -317,10 +324,10 @@ def _paint_eyes(paint: _Brush, head: _Head, skin: Float32, kit: Kit) -> None:
         paint.area(list(map(tuple, outline)), ball, 1, 0.6)
         paint.line(_curve(eye[:4]), tuple(skin * 0.2), kit.between(0.5, 1), lashes, 0.8)
         paint.line(_curve(eye[[3, 4, 5, 0]]), tuple(skin * 0.45), kit.between(0.2, 0.7), 0.012, 0.8)
-        paint.line(_curve(eye[:4]) + (0, 0.05), tuple(skin * 0.5), kit.between(0.1, 0.6), 0.015, 1.5)
+        paint.line(_curve(eye[:4]) + _up(0.05), tuple(skin * 0.5), kit.between(0.1, 0.6), 0.015, 1.5)
 
 
-def _paint_mouth(paint: _Brush, head: _Head, skin: Float32, kit: Kit) -> None:
+def _paint_mouth(paint: _Brush, head: _Head, skin: Array, kit: Kit) -> None:
     mouth = head.flatland[48:]
     red = np.array([kit.between(0.75, 1.1), kit.between(0.5, 0.8), kit.between(0.5, 0.85)])
     lips = np.concatenate([_curve(mouth[:7]), _curve(mouth[[6, 7, 8, 9, 10, 11, 0]])])
@@ -335,7 +342,7 @@ def _paint_mouth(paint: _Brush, head: _Head, skin: Float32, kit: Kit) -> None:
             teeth[:, 1] = np.maximum(teeth[:, 1], middle)
             paint.area(list(map(tuple, teeth * (0.92, 1))), (232, 226, 214), kit.between(0.6, 1), 0.8)
     else:
-        paint.line(_curve(mouth[[12, 13, 14, 15, 16]]) - (0, 0.005), dark, kit.between(0.5, 0.95), 0.018, 0.8)
+        paint.line(_curve(mouth[[12, 13, 14, 15, 16]]) - _up(0.005), dark, kit.between(0.5, 0.95), 0.018, 0.8)
 
 
 def _paint_glasses(paint: _Brush, head: _Head, kit: Kit) -> None:
@@ -403,7 +410,7 @@ def _colour(values: object) -> tuple[int, int, int]:
     return int(red), int(green), int(blue)
 
 
-def _cloud(grid: Float32, colors: Float32) -> tuple[Float32, Float32, Float32]:
+def _cloud(grid: Array, colors: Array) -> tuple[Array, Array, Array]:
     """(H, W, 3) points of a surface with their colours, as lists with normals, which look outwards."""
     across, along = np.gradient(grid, axis=1), np.gradient(grid, axis=0)
     normals = np.cross(across, along)
@@ -412,21 +419,22 @@ def _cloud(grid: Float32, colors: Float32) -> tuple[Float32, Float32, Float32]:
 
 
 def _ball(
-    centre: tuple[float, float, float], radii: tuple[float, float, float], count: int, color: Float32
-) -> tuple[Float32, Float32, Float32]:
+    centre: tuple[float, float, float], radii: tuple[float, float, float], count: int, color: Array
+) -> tuple[Array, Array, Array]:
     angle, level = np.meshgrid(np.linspace(-np.pi / 2, np.pi / 2, 2 * count), np.linspace(-1.55, 1.55, count))
     unit = np.stack([np.sin(angle) * np.cos(level), np.sin(level), np.cos(angle) * np.cos(level)], -1)
     return _cloud((unit * radii + centre).astype(np.float32), color * np.ones((*level.shape, 1), np.float32))
 
 
-def _lit(colors: Float32, normals: Float32, kit: Kit) -> Float32:
+def _lit(colors: Array, normals: Array, kit: Kit) -> Array:
     """Colours under a lamp, light from around and a little gloss (Blinn, SIGGRAPH 1977)."""
     lamp = np.array([kit.rng.normal(0, 0.7), kit.between(-0.2, 0.9), kit.between(0.4, 1.2)])
     lamp /= np.linalg.norm(lamp)
     around = kit.between(0.25, 0.8)
     wrap = kit.between(0, 0.4)
     facing = np.clip((normals @ lamp + wrap) / (1 + wrap), 0, 1)
-    half = (lamp + (0, 0, 1)) / np.linalg.norm(lamp + (0, 0, 1))
+    half = lamp + np.array([0, 0, 1])
+    half /= np.linalg.norm(half)
     gloss = kit.between(0, 60) * np.clip(normals @ half, 0, 1) ** kit.between(10, 50)
     below = 0.85 + 0.15 * normals[:, 1]
     light = kit.between(0.75, 1.2) * (around * below + (1 - around) * 1.25 * facing)
@@ -434,7 +442,7 @@ def _lit(colors: Float32, normals: Float32, kit: Kit) -> Float32:
     return np.asarray(np.clip(colors * light[:, None] * tint + gloss[:, None], 0, 255), np.float32)
 
 
-def _splat(seen: Float32, colors: Float32, background: Float32) -> Float32:
+def _splat(seen: Array, colors: Array, background: Array) -> Array:
     """The picture of points (x, y, towards the viewer): in each pixel the mean of those that are nearest."""
     height, width = background.shape[:2]
     column, row = np.floor(seen[:, 0]).astype(np.intp), np.floor(seen[:, 1]).astype(np.intp)
@@ -457,7 +465,7 @@ def _splat(seen: Float32, colors: Float32, background: Float32) -> Float32:
     return np.asarray(drawn * alpha + background * (1 - alpha), np.float32)
 
 
-def _closed(drawn: Float32, nearest: Float32) -> tuple[Float32, Float32]:
+def _closed(drawn: Array, nearest: Array) -> tuple[Array, Array]:
     """Pixels that no point of the surface fell into, so that one sees through, get the mean of what is around them."""
     h, w = nearest.shape
     near = [(slice(a, a + h), slice(b, b + w)) for a in range(3) for b in range(3) if (a, b) != (1, 1)]
@@ -470,10 +478,10 @@ def _closed(drawn: Float32, nearest: Float32) -> tuple[Float32, Float32]:
     return np.where(holes[..., None], mean, drawn), np.where(holes, around, nearest)
 
 
-def _background(kit: Kit, size: int) -> Float32:
+def _background(kit: Kit, size: int) -> Array:
     if not kit.photographs:
         tint = kit.rng.uniform(20, 235, 3)
-        wave = np.stack([_noise(kit, (size, size), kit.rng.integers(2, 12)) for _ in range(3)], -1)
+        wave = np.stack([_noise(kit, (size, size), int(kit.rng.integers(2, 12))) for _ in range(3)], -1)
         return np.asarray(np.clip(tint + 35 * wave, 0, 255), np.float32)
     whole = kit.one()
     side = max(round(min(whole.shape[:2]) * kit.between(0.3, 1)), 8)
@@ -484,7 +492,7 @@ def _background(kit: Kit, size: int) -> Float32:
     return np.asarray(part, np.float32)
 
 
-def _occluded(pixels: Float32, landmarks: Float32, kit: Kit) -> Float32:
+def _occluded(pixels: Array, landmarks: Array, kit: Kit) -> Array:
     """Now and then something is in front: a part of a photograph, or one colour, on a corner of the face."""
     if not kit.chance(0.12):
         return pixels
@@ -497,7 +505,7 @@ def _occluded(pixels: Float32, landmarks: Float32, kit: Kit) -> Float32:
     return np.asarray(pixels * (1 - share) + share * _background(kit, size), np.float32)
 
 
-def _spoiled(pixels: Float32, kit: Kit) -> UInt8:
+def _spoiled(pixels: Array, kit: Kit) -> UInt8:
     """What happens to photographs: light, contrast, size, focus, noise, JPEG."""
     size = len(pixels)
     gamma, gain = kit.between(0.7, 1.5), kit.rng.uniform(0.85, 1.15, 3)
@@ -507,12 +515,10 @@ def _spoiled(pixels: Float32, kit: Kit) -> UInt8:
     picture = Pillow.fromarray(pixels.astype(np.uint8))
     if kit.chance(0.4):
         small = round(size * kit.between(0.2, 0.8))
-        picture = picture.resize((small, small), Pillow.Resampling.BOX).resize(
-            (size, size), Pillow.Resampling.BICUBIC
-        )
+        picture = picture.resize((small, small), Pillow.Resampling.BOX).resize((size, size), Pillow.Resampling.BICUBIC)
     if kit.chance(0.4):
         picture = picture.filter(ImageFilter.GaussianBlur(kit.between(0.3, 2.2)))
-    noisy = np.asarray(picture, np.float32)
+    noisy: Array = np.asarray(picture, np.float32)
     if kit.chance(0.5):
         noisy = noisy + kit.rng.normal(0, kit.between(1, 14), noisy.shape)
     noisy = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
@@ -523,7 +529,11 @@ def _spoiled(pixels: Float32, kit: Kit) -> UInt8:
     return np.asarray(noisy, np.uint8)
 
 
-def _curve(points: Float32, steps: int = 6) -> Float32:
+def _up(height: float) -> Array:
+    return np.array([0, height])
+
+
+def _curve(points: Array, steps: int = 6) -> Array:
     """A smooth line through points (Catmull and Rom, 1974)."""
     padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
     t = np.linspace(0, 1, steps, endpoint=False)[:, None]
@@ -532,24 +542,24 @@ def _curve(points: Float32, steps: int = 6) -> Float32:
     return np.asarray(np.concatenate([parts.reshape(-1, 2), points[-1:]]), np.float32)
 
 
-def _noise(kit: Kit, shape: tuple[int, int], cells: int) -> Float32:
+def _noise(kit: Kit, shape: tuple[int, int], cells: int) -> Array:
     """(H, W) smooth noise with a deviation of about 1."""
     coarse = kit.rng.normal(0, 1.3, (cells + 2, cells + 2)).astype(np.float32)
     picture = Pillow.fromarray(coarse).resize(shape[::-1], Pillow.Resampling.BICUBIC)
     return np.asarray(picture, np.float32)
 
 
-def _bump(x: Float32, y: Float32, wide: float, high: float) -> Float32:
+def _bump(x: Array, y: Array, wide: float, high: float) -> Array:
     return np.asarray(np.exp(-((x / wide) ** 2) - (y / high) ** 2), np.float32)
 
 
-def _step(x: Float32) -> Float32:
+def _step(x: Array) -> Array:
     """0 below 0, 1 above 1, smooth between."""
     t = np.clip(x, 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
-def _turned(yaw: float, pitch: float, roll: float) -> Float32:
+def _turned(yaw: float, pitch: float, roll: float) -> Array:
     """(3, 3) the rotation about y, then x, then z."""
     (sy, cy), (sp, cp), (sr, cr) = ((np.sin(a), np.cos(a)) for a in (yaw, pitch, roll))
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])

@@ -1,8 +1,8 @@
 """The parts of the landmark network: blur pooling, the residual hourglass, the frequency filter, places of heat maps.
 
-Hourglass: Newell et al., arXiv:1603.06937, section 3. Blur pooling: Zhang, "Making Convolutional Networks Shift-Invariant
-Again", arXiv:1904.11486, section 3.2. FF-Parser: Wu et al., "MedSegDiff", arXiv:2211.00611, section 3.3. Places: Nibali et
-al., "Numerical Coordinate Regression", arXiv:1801.07372, section 4.
+Hourglass: Newell et al., arXiv:1603.06937, section 3. Blur pooling: Zhang, "Making Convolutional Networks
+Shift-Invariant Again", arXiv:1904.11486, section 3.2. FF-Parser: Wu et al., "MedSegDiff", arXiv:2211.00611, section
+3.3. Places: Nibali et al., "Numerical Coordinate Regression", arXiv:1801.07372, section 4.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Residual(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """Down ``levels`` times and up again, with what was lost kept beside it. Anti-aliased: the maximum is taken densely,
-    then blurred and thinned out (section 3.2 of the blur pooling paper).
+    """Down ``levels`` times and up again, with what was lost kept beside it. Anti-aliased: the maximum is taken
+    densely, then blurred and thinned out (section 3.2 of the blur pooling paper).
 
     Shapes: (N, C, H, W) to the same, H and W multiples of 2 to the power of ``levels``.
     """
@@ -73,8 +73,8 @@ class Hourglass(nn.Module):
 
 
 class FrequencyFilter(nn.Module):
-    """FF-Parser: each frequency of each channel times a learned complex number, which is a circular convolution as large
-    as the map. It starts as the identity.
+    """FF-Parser: each frequency of each channel times a learned complex number, which is a circular convolution as
+    large as the map. It starts as the identity.
 
     The transforms are products with matrices of cosines and sines, so that every runtime has them.
 
@@ -126,5 +126,5 @@ class Places(nn.Module):
         self.register_buffer("at", (torch.arange(side) + 0.5) / side, persistent=False)
 
     def forward(self, heat: Tensor) -> Tensor:
-        shares = heat.flatten(2).softmax(2).unflatten(2, heat.shape[2:])
+        shares = heat.flatten(2).softmax(2).reshape(heat.shape)
         return torch.stack([shares.sum(2) @ self.at, shares.sum(3) @ self.at], 2)

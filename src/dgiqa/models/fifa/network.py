@@ -1,9 +1,9 @@
 """FiFA: the landmarks of a face, from the tokens of a transformer and an anti-aliased hourglass.
 
-Kar et al., "Fiducial Focus Augmentation for Facial Landmark Detection", arXiv:2402.15044 (BMVC 2023). The paper's parts are
-ViT-B/16, an hourglass with anti-aliased pooling, an FF-Parser and heat maps; how they are joined is this project's reading:
-the tokens, brought to the heat maps' size, are added to a convolutional map, filtered by frequency, and go through the
-hourglass. What the paper is about, squares on the landmarks and two views that must agree, is training:
+Kar et al., "Fiducial Focus Augmentation for Facial Landmark Detection", arXiv:2402.15044 (BMVC 2023). The paper's parts
+are ViT-B/16, an hourglass with anti-aliased pooling, an FF-Parser and heat maps; how they are joined is this project's
+reading: the tokens, brought to the heat maps' size, are added to a convolutional map, filtered by frequency, and go
+through the hourglass. What the paper is about, squares on the landmarks and two views that must agree, is training:
 :mod:`dgiqa.training.systems.fifa`.
 """
 
@@ -45,7 +45,7 @@ class Heat(nn.Module):
 
     def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
         count = round((tokens.shape[1] - 1) ** 0.5)
-        seen = self.from_tokens(tokens[:, 1:].transpose(1, 2).unflatten(2, (count, count)))
+        seen = self.from_tokens(tokens[:, 1:].transpose(1, 2).reshape(len(tokens), -1, count, count))
         seen = F.interpolate(seen, size=(self.side, self.side), mode="bilinear", align_corners=False)
         out: Tensor = self.heat(self.last(self.hourglass(self.filter(x + seen))))
         return out
@@ -130,6 +130,6 @@ class SmallHead(nn.Module):
 
 
 def build(card: ModelCard) -> nn.Module:
-    """The network of ``card``, with random weights. Settings: ``landmarks``, and ``size = "mobile"`` for the small one."""
+    """The network of ``card``, with random weights. Settings: ``landmarks``, and ``size``, which may be ``mobile``."""
     settings: dict[str, Any] = {key: value for key, value in card.settings.items() if key != "size"}
     return SmallFiFA(**settings) if card.settings.get("size") == "mobile" else FiFA(**settings)

@@ -1,16 +1,16 @@
 """Trains the small landmark network with fiducial focus augmentation and the agreement of two views.
 
-Kar et al., "Fiducial Focus Augmentation for Facial Landmark Detection", arXiv:2402.15044. Black squares are laid on the true
-landmarks after the usual augmentation; they shrink over the training and are gone at its end. Two views of each face go
-through one network, whose descriptions of the face shall agree: deep canonical correlation analysis (Andrew et al., "Deep
-Canonical Correlation Analysis", ICML 2013, section 3).
+Kar et al., "Fiducial Focus Augmentation for Facial Landmark Detection", arXiv:2402.15044. Black squares are laid on the
+true landmarks after the usual augmentation; they shrink over the training and are gone at its end. Two views of each
+face go through one network, whose descriptions of the face shall agree: deep canonical correlation analysis (Andrew et
+al., "Deep Canonical Correlation Analysis", ICML 2013, section 3).
 
-    draw_face ──augment──→ 2 of 3 views ──cover──→ frozen trunk's maps, on disk ──fit: heat, places, agreement──→ publish
+    draw_face ──augment──→ views ──cover──→ the frozen trunk's maps, on disk ──fit──→ publish → mobile.onnx, mobile.toml
 
     python -m dgiqa.training.systems.fifa --data biq2021=BIQ2021 --out runs/fifa
 
-The faces are drawings (:mod:`dgiqa.scenes.faces`), their backgrounds photographs. ``--test DIR`` also measures photographs with a
-.pts file beside each.
+The faces are drawings (:mod:`dgiqa.scenes.faces`), their backgrounds photographs. With ``--test DIR`` photographs of
+faces with a .pts file beside each are measured, too.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.lib.format import open_memmap
 from PIL import Image, ImageEnhance
 from torch import Tensor, nn
 
 from dgiqa.cards import Training, WeightsFile
 from dgiqa.explain.landmarks import AROUND, cut, square_of
+from dgiqa.export.half import round_weights
 from dgiqa.export.onnx import export, trace
 from dgiqa.imaging.decode import decode
 from dgiqa.metrics.landmarks import MIRRORED, auc, failure_rate, nme, read_pts
@@ -46,7 +46,7 @@ from dgiqa.types import Float32, UInt8
 from dgiqa.weights.fetch import locate
 from dgiqa.weights.files import read_state, sha256_of
 
-#: Side of the squares at the start, in pixels of a view of 256, and the share of the training after which they are gone.
+#: Side of the squares at the start, in pixels of a view of 256, and the share of the training at which they are gone.
 FIRST, UNTIL = 5, 0.6
 #: Sides that squares can have: odd, so that a landmark's pixel is the middle; 0 is none.
 SIDES = (0, 1, 3, 5)
@@ -93,12 +93,14 @@ def disagreement(first: Tensor, second: Tensor, ridge: float = 1e-3) -> Tensor:
     eye = ridge * torch.eye(first.shape[1], dtype=first.dtype, device=first.device)
     s11, s22, s12 = a.T @ a / (count - 1) + eye, b.T @ b / (count - 1) + eye, a.T @ b / (count - 1)
     between = _inverse_root(s11) @ s12 @ _inverse_root(s22)
-    return -torch.linalg.svdvals(between).sum()
+    correlations: Tensor = torch.linalg.svdvals(between)
+    return -correlations.sum()
 
 
 def _inverse_root(matrix: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * values.clamp(min=1e-12).rsqrt()) @ vectors.T
+    root: Tensor = (vectors * values.clamp(min=1e-12).rsqrt()) @ vectors.T
+    return root
 
 
 def heat_loss(heat: Tensor, landmarks: Tensor, spread: float = 1.0) -> Tensor:
@@ -116,7 +118,7 @@ def heat_loss(heat: Tensor, landmarks: Tensor, spread: float = 1.0) -> Tensor:
 
 
 def augment(pixels: UInt8, landmarks: Float32, rng: np.random.Generator) -> tuple[UInt8, Float32]:
-    """A view of a face (256, 256, 3) and its 68 landmarks in pixels: turned, scaled, shifted, mirrored, in other light."""
+    """A view (256, 256, 3) of a face and its 68 landmarks in it: turned, scaled, shifted, mirrored, in other light."""
     box = (*landmarks.min(0), *landmarks.max(0))
     left, top, side = square_of(box, rng.uniform(1.1, 1.7))
     centre = np.array([left, top]) + side * (0.5 + rng.uniform(-0.08, 0.08, 2))
@@ -181,7 +183,8 @@ class Losses:
         if self.agreement:
             first, second = self.compare(tokens.mean(1)).chunk(2)
             loss = loss + self.agreement * disagreement(first, second)
-        return loss
+        total: Tensor = loss
+        return total
 
 
 def trunk_state() -> dict[str, Tensor]:
@@ -194,7 +197,9 @@ def trunk_state() -> dict[str, Tensor]:
     }
 
 
-def prepare(seeds: Sequence[int], backgrounds: Sequence[UInt8], sides: tuple[int, ...], count: int, file: Path) -> Views:
+def prepare(
+    seeds: Sequence[int], backgrounds: Sequence[UInt8], sides: tuple[int, ...], count: int, file: Path
+) -> Views:
     """Draws a face for each seed and looks at ``count`` views of it; kept at ``file``, read from there if it is."""
     shapes = {"landmarks": (68, 2), "fine": (len(sides), 32, 32, 32), "coarse": (len(sides), 96, 16, 16)}
     files = {name: file.with_name(f"{file.name}-{name}.npy") for name in shapes}
@@ -269,7 +274,9 @@ def found_in(views: Views, head: SmallHead) -> Float32:
     """(N, 68, 2) where ``head`` finds the landmarks of the first view of each face, without squares."""
     head.eval()
     places = np.arange(len(views))
-    parts = [head(views.maps(part, np.zeros(len(part), np.intp), 0)) for part in np.array_split(places, len(views) // 64 + 1)]
+    parts = [
+        head(views.maps(part, np.zeros(len(part), np.intp), 0)) for part in np.array_split(places, len(views) // 64 + 1)
+    ]
     return torch.cat(parts).numpy()
 
 
@@ -296,15 +303,22 @@ def errors_on(folder: Path, network: nn.Module) -> Float32:
 def say(what: str, errors: Array) -> str:
     """Mean error, failures and area of some faces, in one line, printed."""
     line = (
-        f"{what}: NME {100 * errors.mean():.2f} %, median {100 * np.median(errors):.2f} %, failures {100 * failure_rate(errors):.1f} %, "
-        f"AUC@0.1 {auc(errors):.3f}, n = {len(errors)}"
+        f"{what}: NME {100 * errors.mean():.2f} %, median {100 * np.median(errors):.2f} %, "
+        f"failures {100 * failure_rate(errors):.1f} %, AUC@0.1 {auc(errors):.3f}, n = {len(errors)}"
     )
     print(line, flush=True)
     return line
 
 
 def train(
-    views: Views, study: Study, *, epochs: float, seed: int, squares: bool = True, agreement: float = 0.1, batch: int = 32
+    views: Views,
+    study: Study,
+    *,
+    epochs: float,
+    seed: int,
+    squares: bool = True,
+    agreement: float = 0.1,
+    batch: int = 32,
 ) -> SmallHead:
     """The trained head."""
     torch.manual_seed(seed)
@@ -332,14 +346,18 @@ def publish(head: SmallHead, args: argparse.Namespace, lines: Sequence[str]) -> 
         settings={"size": "mobile"},
         weights={"onnx": WeightsFile(file.name)},
         training=Training(
-            f"{args.faces:,} faces drawn by dgiqa.scenes.faces before photographs of BIQ2021's train part; no photograph of a face. "
+            f"{args.faces:,} faces drawn by dgiqa.scenes.faces before photographs of BIQ2021's train part; "
             + "; ".join(lines),
-            "trunk: MobileNetV2 1.0 up to block 13, trained on ImageNet (google-coral/test_data, Apache-2.0), kept frozen; "
-            "the rest random",
+            "trunk: MobileNetV2 1.0 up to block 13, trained on ImageNet (google-coral/test_data, Apache-2.0), kept "
+            "frozen; the rest random",
             "none",
             "python -m dgiqa.training.systems.fifa --data biq2021=BIQ2021 --out runs/fifa",
         ),
-        licence=dataclasses.replace(trunk.licence, data="faces drawn by this project (Apache-2.0); backgrounds from BIQ2021's train part"),
+        licence=dataclasses.replace(
+            trunk.licence,
+            data="faces drawn by this project (Apache-2.0); backgrounds from BIQ2021's train part",
+            note=trunk.licence.note.removeprefix("No depth teacher. "),
+        ),
         folder=args.out,
     )
     export(network, card, file, half=True)
@@ -352,11 +370,13 @@ def publish(head: SmallHead, args: argparse.Namespace, lines: Sequence[str]) -> 
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    parser = arguments(__doc__, epochs=10)
+    parser = arguments(__doc__, epochs=20)
     parser.set_defaults(pictures=300)
-    parser.add_argument("--faces", type=int, default=1800, metavar="N", help="faces that are drawn (default 1800)")
+    parser.add_argument("--faces", type=int, default=1500, metavar="N", help="faces that are drawn (default 1500)")
     parser.add_argument("--test", type=Path, metavar="DIR", help="photographs with .pts files, measured")
-    parser.add_argument("--compare", type=float, default=0, metavar="E", help="also train with and without each part, E passes")
+    parser.add_argument(
+        "--compare", type=float, default=0, metavar="E", help="also train with and without each part, E passes"
+    )
     args = parser.parse_args(words)
     study = study_of(args)
     backgrounds = [study.pixels(int(i)) for i in study.fitted]
@@ -369,6 +389,7 @@ def main(words: Sequence[str] | None = None) -> int:
         head = train(views, study, epochs=args.compare, seed=args.seed, squares=squares, agreement=agreement)
         _measure(f"squares {squares}, agreement {agreement:g}", head, judges, args.test)
     head = train(views, study, epochs=args.epochs, seed=args.seed)
+    round_weights(head)
     publish(head, args, _measure("", head, judges, args.test))
     return 0
 
