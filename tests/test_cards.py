@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dgiqa.cards import Calibration, Measured, Recipe, WeightsFile, read_card
 from dgiqa.errors import CardError
-from dgiqa.models import DEFAULT, list_models
+from dgiqa.models import DEFAULT, find_card, list_models
 
 CARD = """
 arch = "tiny"
@@ -117,7 +117,7 @@ WRONG = [
     (
         'file = "mine.onnx"',
         'file = "mine.onnx"\nmd5 = ""',
-        "weights.onnx: md5: unknown key; known keys: file, embedded, sha256, bytes, url, page, precision",
+        "weights.onnx: md5: unknown key; known keys: file, embedded, sha256, bytes, url, page, precision, shares",
     ),
     ('version = "1.0"', "", "version: missing"),
     ("crop = 32", "crop = 32\nkernels = 1\nfoo = 2", "recipe: foo: unknown key; known keys: "),
@@ -338,7 +338,9 @@ def test_every_embedded_file_is_what_its_card_says():
     assert {path for path in checked if path.suffix != ".py"} == on_disk, (
         "every weights file in the wheel belongs to a card"
     )
-    assert 0 < sum(checked.values()) < 21_000_000
+    needed = {find_card(DEFAULT).folder, find_card(find_card(DEFAULT).recipe.depth).folder}
+    assert 0 < sum(size for path, size in checked.items() if path.parent in needed) < 20_000_000, "the default's own"
+    assert sum(checked.values()) < 30_000_000, "all that comes in the wheel"
 
 
 def test_the_default_is_whole_without_a_download():

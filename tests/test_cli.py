@@ -187,7 +187,7 @@ def test_list_on_standard_input(folder: Path, separator: str, monkeypatch, capsy
         (["score", "{folder}", "--out", "{folder}/no/rows.csv"], "can't be written"),
         (["score", "{folder}", "--workers", "0"], "must be positive"),
         (["score", "{empty}"], "no pictures in"),
-        (["score", "{folder}", "--model", "depth_mobile.rendered"], "estimates depth"),
+        (["score", "{folder}", "--model", "depth_mobile.rendered"], "is a depth card"),
         (["score", "{folder}", "--model", "dgiqa.koniq10k", "--runtime", "onnx"], "--runtime torch"),
         (["models", "nothing"], "dgiqa models"),
         (["fetch", "dgiqa.koniq10k"], "dgiqa convert dgiqa.koniq10k FILE"),
