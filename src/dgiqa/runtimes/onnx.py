@@ -22,7 +22,7 @@ TAKES = ("onnx",)
 
 
 class OnnxNetwork:
-    """An ONNX file with inputs ``color`` and, as its card says, ``depth`` or ``reference``. Safe to share by threads."""
+    """An ONNX file with inputs ``color`` and, as its card says, ``depth`` or ``reference``. Threads may share it."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
