@@ -27,7 +27,7 @@ from dgiqa.scorer import Scorer
 from dgiqa.types import UInt8
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_full_reference.json").read_text())
-CARDS = [card for card in list_models("quality") if card.reference == "full"]
+CARDS = [card for card in list_models("quality") if card.arch == "full_reference"]
 NAMES = [card.name.partition(".")[2] for card in CARDS]
 #: FSIM's noise is told from a median; elsewhere only the order of additions differs.
 TOLERANCE = {"fsim": 1e-4}

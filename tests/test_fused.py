@@ -20,7 +20,12 @@ from dgiqa.export.onnx import trace  # noqa: E402
 from dgiqa.models import list_models  # noqa: E402
 from dgiqa.weights.fetch import locate  # noqa: E402
 
-EMBEDDED = [card for card in list_models() if "onnx" in card.weights and card.weights["onnx"].embedded]
+EMBEDDED = [
+    card
+    for kind in ("quality", "depth")
+    for card in list_models(kind)
+    if "onnx" in card.weights and card.weights["onnx"].embedded
+]
 
 
 def merged(path: Path, folder: Path) -> Counter[str]:
