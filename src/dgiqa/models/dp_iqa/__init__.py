@@ -1,0 +1,1 @@
+"""DP-IQA: the prior of a diffusion model judges quality, and a convolutional network learns it from there."""
