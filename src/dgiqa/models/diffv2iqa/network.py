@@ -8,6 +8,7 @@ the restored ones are from the picture; the score is a weighted sum of both.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,15 +57,14 @@ class DiffV2IQA(nn.Module):
     def score(self, pictures: Sequence[Tensor]) -> Tensor:
         """(V,) of the picture, d0, d1 and d2: (V, 3, 224, 224) each, in -1..1."""
         logits = [self.classifier.logits(picture) for picture in pictures]
-        return judge(self.compensation, pictures, self.difference, logits)
+        # The branches share their first transposed attention blocks.
+        difference = self.difference(logits, self.compensation.maniqa.attention1)
+        return weigh(self.compensation(pictures), difference)
 
 
-def judge(
-    compensation: Compensation, pictures: Sequence[Tensor], difference: Difference, read: Sequence[Tensor]
-) -> Tensor:
-    """The weighted sum of both branches; they share the first transposed attention blocks."""
-    out: Tensor = compensation(pictures) + DIFFERENCE * difference(read, compensation.maniqa.attention1)
-    return out
+def weigh(compensation: Tensor, difference: Tensor) -> Tensor:
+    """(V,) the score, of what each branch says."""
+    return compensation + DIFFERENCE * difference
 
 
 class Compensation(nn.Module):
@@ -85,6 +85,7 @@ class Compensation(nn.Module):
         self, trunk: ViT, blocks: Sequence[Sequence[int]], *, inputs: int, width: int, noted: int, **rest: Any
     ) -> None:
         super().__init__()
+        trunk.add_module("norm", nn.Identity())  # tokens are read before it
         self.trunk, self.blocks = trunk, blocks
         self.levels = nn.Parameter(torch.zeros(len(blocks), noted))
         channels = inputs * sum(map(len, blocks)) + noted * len(blocks)
@@ -148,11 +149,12 @@ class ReferenceAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, picture: Tensor, d0: Tensor, d1: Tensor, d2: Tensor) -> Tensor:
-        query = self.query((picture - d0).abs()).unsqueeze(2)
-        key = self.key((picture - d1).abs()).unsqueeze(2)
-        value = self.value((picture - d2).abs()).unsqueeze(2)
-        attended = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
-        out: Tensor = self.itself(picture) + self.dropout(attended.squeeze(2))
+        query = self.query((picture - d0).abs())
+        key = self.key((picture - d1).abs())
+        value = self.value((picture - d2).abs())
+        query, key, value = (tokens[:, None, :, None] for tokens in (query, key, value))  # (N, 1, places, 1)
+        attended = F.scaled_dot_product_attention(query, key, value, scale=self.scale)[:, 0, :, 0]
+        out: Tensor = self.itself(picture) + self.dropout(attended)
         return out
 
 
@@ -166,10 +168,12 @@ class MobileDiffV2IQA(nn.Module):
     #: Side at which pictures are restored, and to which the trunk sees them enlarged.
     RESTORED, SEEN = 96, 192
 
-    def __init__(self, *, steps: int = 6, every: int = 1) -> None:
+    def __init__(self, *, steps: int = 5, every: int = 1) -> None:
         super().__init__()
         self.trunk = FrozenMobileNetV2()
-        denoiser = Denoiser(inner=8, multiples=(1, 2, 4, 8), attending=(3,), blocks=1, dropout=0.0, groups=4)
+        denoiser = Denoiser(
+            inner=8, multiples=(1, 2, 4, 8), attending=(3,), blocks=1, dropout=0.0, groups=4, prior=0.15
+        )
         self.restoration = Restoration(denoiser, side=self.RESTORED, steps=steps, every=every)
         self.judge = Judge(sum(FrozenMobileNetV2.CHANNELS))
 
@@ -209,7 +213,6 @@ class Judge(nn.Module):
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("deviation", torch.ones(inputs))
         trunk = ViT(size=side, patch=1, inputs=inputs, width=width, depth=4, heads=4)
-        trunk.norm.requires_grad_(False)  # tokens are read before it
         self.compensation = Compensation(
             trunk,
             tuple(tuple(block - BLOCKS[0][0] for block in blocks) for blocks in BLOCKS),
@@ -221,6 +224,9 @@ class Judge(nn.Module):
             scrambled=False,
         )
         self.difference = Difference(inputs, side)
+        # Together about the middle of MOS at the start.
+        self.compensation.head = SoftHead(width // 2, 0.4)
+        self.difference.head = SoftHead(32, 0.2 / DIFFERENCE)
 
     @torch.no_grad()
     def fit_statistics(self, joined: Tensor) -> None:
@@ -229,12 +235,33 @@ class Judge(nn.Module):
         self.deviation.copy_(joined.std((0, 2, 3)) + 1e-3)
 
     def forward(self, picture: Tensor, restored: Tensor) -> Tensor:
+        return weigh(*self.branches(picture, restored))
+
+    def branches(self, picture: Tensor, restored: Tensor) -> tuple[Tensor, Tensor]:
+        """(V,) each: what the compensation branch says, and the difference branch."""
         maps = [self._standardise(m) for m in (picture, *restored.unbind(1))]
         read = [m.mean((2, 3)) for m in maps[1:]]
-        return judge(self.compensation, [maps[0], *maps[2:]], self.difference, read)
+        compensation = self.compensation([maps[0], *maps[2:]])
+        return compensation, self.difference(read, self.compensation.maniqa.attention1)
 
     def _standardise(self, joined: Tensor) -> Tensor:
         return (joined - self.mean[:, None, None]) / self.deviation[:, None, None]
+
+
+class SoftHead(DualHead):
+    """The head with softplus in the place of ReLU: a branch whose scores have all fallen to zero would learn no more.
+
+    Args:
+        start: about what the scores are before training.
+    """
+
+    def __init__(self, channels: int, start: float) -> None:
+        super().__init__(channels)
+        nn.init.constant_(self.score.get_parameter("3.bias"), math.log(math.expm1(start)))
+
+    def read(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = features.flatten(2).transpose(1, 2)  # (N, L, C)
+        return F.softplus(self.score(tokens)).squeeze(2), self.weight(tokens).sigmoid().squeeze(2)
 
 
 def build(card: ModelCard) -> nn.Module:
