@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgiqa.cards import ModelCard
+from dgiqa.models.loda.network import Standard
 from dgiqa.models.satqa.blocks import MultiStreamBlock, PatchAttention
 from dgiqa.models.transformer_features.network import join
 from dgiqa.models.trunks.mobilenet import FrozenMobileNetV2
@@ -77,6 +78,11 @@ class Small(nn.Module):
         out: Tensor = self.judge(maps[-1], self.encoder(maps))
         return out
 
+    def fit_statistics(self, maps: Sequence[Tensor]) -> None:
+        """Takes each channel's mean and deviation over some pictures, by which it is standardised from then on."""
+        for standard, m in zip([*self.encoder.standardise, self.judge.standardise], [*maps, maps[-1]], strict=True):
+            standard.fit(m)
+
 
 def build(card: ModelCard) -> nn.Module:
     """The network of ``card``, with random weights; ``size = "mobile"`` is the small one."""
@@ -117,7 +123,7 @@ class SmallEncoder(nn.Module):
         super().__init__()
         self.side = side
         channels = FrozenMobileNetV2.CHANNELS
-        self.standardise = nn.ModuleList(nn.BatchNorm2d(c, affine=False) for c in channels)
+        self.standardise = nn.ModuleList(Standard(c) for c in channels)
         self.reduce = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(channels, self.WIDTHS, strict=True))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
@@ -199,8 +205,9 @@ class SmallJudge(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         inputs = FrozenMobileNetV2.CHANNELS[-1]
-        self.standardise = nn.BatchNorm2d(inputs, affine=False)
+        self.standardise = Standard(inputs)
         self.vit = ViT(size=12, patch=1, inputs=inputs, width=64, depth=4, heads=4)
+        del self.vit.norm  # tokens are read before it
         self.judge = Judge(
             4 * 64,
             sum(SmallEncoder.WIDTHS),
