@@ -99,8 +99,9 @@ class TransposedAttention(nn.Module):
         self.scrambled = scrambled
 
     def forward(self, features: Tensor) -> Tensor:
-        channels = features.flatten(2)  # (N, C, L)
+        channels = features.flatten(2).unsqueeze(1)  # (N, 1, C, L): the exporter wants an axis of heads
         attended = F.scaled_dot_product_attention(self.query(channels), self.key(channels), self.value(channels))
+        attended = attended.squeeze(1)
         if self.scrambled:
             attended = attended.transpose(1, 2)
         out: Tensor = features + self.dropout(attended.reshape(features.shape))
