@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from dgiqa.cards import ModelCard
 from dgiqa.models.diffv2iqa.diffusion import Denoiser, Restoration
-from dgiqa.models.transformer_features.network import join
 from dgiqa.models.trunks.maniqa import DualHead, Maniqa
+from dgiqa.models.trunks.maps import Standardising, join
 from dgiqa.models.trunks.mobilenet import FrozenMobileNetV2
 from dgiqa.models.trunks.resnet import ResNet50
 from dgiqa.models.trunks.vit import ViT
@@ -196,7 +196,7 @@ def shrink(color: Tensor, times: int = 4) -> Tensor:
     return F.avg_pool2d(color.permute(0, 3, 1, 2).float() / 127.5 - 1, times)
 
 
-class Judge(nn.Module):
+class Judge(Standardising):
     """Both branches on joined maps: a small ViT on them in the place of ViT-B/8, their means in that of the logits.
 
     Shapes:
@@ -204,14 +204,9 @@ class Judge(nn.Module):
         the picture made small, d0, d1 and d2. Returns (V,), not negative.
     """
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self, inputs: int, *, side: int = 6, width: int = 48) -> None:
-        super().__init__()
+        super().__init__(inputs)
         self.side = side
-        self.register_buffer("mean", torch.zeros(inputs))
-        self.register_buffer("deviation", torch.ones(inputs))
         trunk = ViT(size=side, patch=1, inputs=inputs, width=width, depth=4, heads=4)
         self.compensation = Compensation(
             trunk,
@@ -228,24 +223,15 @@ class Judge(nn.Module):
         self.compensation.head = SoftHead(width // 2, 0.4)
         self.difference.head = SoftHead(32, 0.2 / DIFFERENCE)
 
-    @torch.no_grad()
-    def fit_statistics(self, joined: Tensor) -> None:
-        """Takes each channel's mean and deviation over (n, inputs, side, side), by which all maps are standardised."""
-        self.mean.copy_(joined.mean((0, 2, 3)))
-        self.deviation.copy_(joined.std((0, 2, 3)) + 1e-3)
-
     def forward(self, picture: Tensor, restored: Tensor) -> Tensor:
         return weigh(*self.branches(picture, restored))
 
     def branches(self, picture: Tensor, restored: Tensor) -> tuple[Tensor, Tensor]:
         """(V,) each: what the compensation branch says, and the difference branch."""
-        maps = [self._standardise(m) for m in (picture, *restored.unbind(1))]
+        maps = [self.standardise(m) for m in (picture, *restored.unbind(1))]
         read = [m.mean((2, 3)) for m in maps[1:]]
         compensation = self.compensation([maps[0], *maps[2:]])
         return compensation, self.difference(read, self.compensation.maniqa.attention1)
-
-    def _standardise(self, joined: Tensor) -> Tensor:
-        return (joined - self.mean[:, None, None]) / self.deviation[:, None, None]
 
 
 class SoftHead(DualHead):

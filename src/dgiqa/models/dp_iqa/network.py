@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgiqa.cards import ModelCard
 from dgiqa.errors import CardError, RuntimeMissing
 from dgiqa.models.dp_iqa.efficientnet import CHANNELS, EfficientNetB7, MBConv
+from dgiqa.models.trunks.maps import join
 from dgiqa.models.trunks.mobilenet import FrozenMobileNetV2
 
 #: Channels of the map that the student learns from the teacher.
@@ -126,12 +126,6 @@ class MapScore(nn.Module):
 def scale(color: Tensor) -> Tensor:
     """(V, H, W, 3) uint8 to (V, 3, H, W) float in 0..1."""
     return color.permute(0, 3, 1, 2).float() / 255
-
-
-def join(maps: Sequence[Tensor]) -> Tensor:
-    """(N, C_i, n_i · side, n_i · side) maps, coarsest last, as (N, sum of C_i, side, side): means of blocks."""
-    side = maps[-1].shape[2]
-    return torch.cat([F.avg_pool2d(features, features.shape[2] // side) for features in maps], 1)
 
 
 def build(card: ModelCard) -> nn.Module:

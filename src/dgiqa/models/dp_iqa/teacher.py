@@ -19,7 +19,8 @@ from diffusers.models.adapter import FullAdapter
 from torch import Tensor, nn
 
 from dgiqa.models.dp_iqa import prompts
-from dgiqa.models.dp_iqa.network import HIDDEN, MAP, SIDE, SMALL_HIDDEN, SMALL_SIDE, MapScore, join, scale
+from dgiqa.models.dp_iqa.network import HIDDEN, MAP, SIDE, SMALL_HIDDEN, SMALL_SIDE, MapScore, scale
+from dgiqa.models.trunks.maps import join
 from dgiqa.models.trunks.mobilenet import FrozenMobileNetV2
 
 #: Width of CLIP ViT-L/14's vectors.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dgiqa.cards import ModelCard
 from dgiqa.errors import CardError
 from dgiqa.models.dgiqa.network import Normalise
+from dgiqa.models.trunks.maps import Standard, pool
 from dgiqa.models.trunks.mobilenet import FrozenMobileNetV2
 from dgiqa.models.trunks.resnet import CHANNELS, ResNet50
 from dgiqa.models.trunks.vit import ViT
@@ -103,27 +104,7 @@ class Judge(nn.Module):
     def fit_statistics(self, maps: Sequence[Tensor]) -> None:
         """Takes each channel's mean and deviation over some pictures, by which it is standardised from then on."""
         for module, features in zip(self.standards, maps, strict=True):
-            module.fit(features)  # type: ignore[operator]
-
-
-class Standard(nn.Module):
-    """Channels minus their mean, over their deviation. (N, C, H, W) to the same."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("deviation", torch.ones(channels))
-
-    @torch.no_grad()
-    def fit(self, features: Tensor) -> None:
-        self.mean.copy_(features.mean((0, 2, 3)))
-        self.deviation.copy_(features.std((0, 2, 3)) + 1e-3)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return (features - self.mean[:, None, None]) / self.deviation[:, None, None]
+            module.fit_statistics(features)  # type: ignore[operator]
 
 
 class Adapter(nn.Module):
@@ -236,17 +217,6 @@ class CosineHead(nn.Module):
 
     def forward(self, token: Tensor) -> Tensor:
         return F.normalize(token, dim=1) @ F.normalize(self.weight, dim=0)
-
-
-def pool(features: Tensor, side: int) -> Tensor:
-    """Means of equal blocks: (N, C, n · side, n · side) to (N, C, side, side).
-
-    Raises:
-        ValueError: blocks of equal size don't fill the map.
-    """
-    if features.shape[2] % side or features.shape[2] != features.shape[3]:
-        raise ValueError(f"a map of {features.shape[2]}×{features.shape[3]} has no {side}×{side} equal square blocks")
-    return F.avg_pool2d(features, features.shape[2] // side)
 
 
 def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

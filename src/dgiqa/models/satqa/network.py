@@ -18,9 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgiqa.cards import ModelCard
-from dgiqa.models.loda.network import Standard
 from dgiqa.models.satqa.blocks import MultiStreamBlock, PatchAttention
-from dgiqa.models.transformer_features.network import join
+from dgiqa.models.trunks.maps import Standard, join
 from dgiqa.models.trunks.mobilenet import FrozenMobileNetV2
 from dgiqa.models.trunks.resnet import CHANNELS, ResNet50
 from dgiqa.models.trunks.vit import ViT
@@ -81,7 +80,7 @@ class Small(nn.Module):
     def fit_statistics(self, maps: Sequence[Tensor]) -> None:
         """Takes each channel's mean and deviation over some pictures, by which it is standardised from then on."""
         for standard, m in zip([*self.encoder.standardise, self.judge.standardise], [*maps, maps[-1]], strict=True):
-            standard.fit(m)
+            standard.fit_statistics(m)
 
 
 def build(card: ModelCard) -> nn.Module:
@@ -105,7 +104,7 @@ class Encoder(nn.Module):
     def forward(self, rgb: Tensor) -> Tensor:
         maps = self.trunk(rgb)
         maps[2:] = [reduce(m) for reduce, m in zip(self.reduce, maps[2:], strict=True)]
-        return join(maps, maps[-1].shape[2])
+        return join(maps)
 
 
 class SmallEncoder(nn.Module):

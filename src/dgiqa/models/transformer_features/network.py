@@ -7,15 +7,14 @@ tokens of both pictures are joined before another. Trunk and encoder are the sam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgiqa.cards import ModelCard
 from dgiqa.models.dgiqa.network import Normalise
+from dgiqa.models.trunks.maps import Standardising, join
 from dgiqa.models.trunks.mobilenet import FrozenMobileNetV2
 from dgiqa.models.trunks.resnet import CHANNELS, ResNet50
 from dgiqa.models.trunks.vit import ViT
@@ -58,43 +57,22 @@ class TransformerFeatures(nn.Module):
         return join(maps, self.judge.side)
 
 
-def join(maps: Sequence[Tensor], side: int) -> Tensor:
-    """Maps of several scales as one of ``side`` × ``side``, by means over blocks.
-
-    Shapes:
-        maps: (N, C_i, n · side, n · side) float each; returns (N, sum of C_i, side, side).
-    """
-    return torch.cat([F.avg_pool2d(m, m.shape[2] // side) for m in maps], 1)
-
-
-class Judge(nn.Module):
+class Judge(Standardising):
     """The shared encoder and the perceptrons of ``part``.
 
     Shapes: (V, inputs, side, side) float, as :func:`join` gives them.
     """
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self, inputs: int, *, side: int, width: int, depth: int, heads: int, part: Part) -> None:
-        super().__init__()
+        super().__init__(inputs)
         self.side = side
-        self.register_buffer("mean", torch.zeros(inputs))
-        self.register_buffer("deviation", torch.ones(inputs))
         self.encoder = ViT(size=side, patch=1, inputs=inputs, width=width, depth=depth, heads=heads)
         self.no_reference = _perceptron(width, width) if part != "fr" else None
         self.full_reference = _perceptron(4 * width, width) if part != "nr" else None
 
-    @torch.no_grad()
-    def fit_statistics(self, joined: Tensor) -> None:
-        """Takes each channel's mean and deviation over some pictures, by which they are standardised from then on."""
-        self.mean.copy_(joined.mean((0, 2, 3)))
-        self.deviation.copy_(joined.std((0, 2, 3)) + 1e-3)
-
     def tokens(self, joined: Tensor) -> Tensor:
         """(V, 1 + side², width): the quality token, then one a place."""
-        standard = (joined - self.mean[:, None, None]) / self.deviation[:, None, None]
-        out: Tensor = self.encoder(standard)
+        out: Tensor = self.encoder(self.standardise(joined))
         return out
 
     def alone(self, joined: Tensor) -> Tensor:

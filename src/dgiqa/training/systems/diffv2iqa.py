@@ -25,7 +25,7 @@ from dgiqa.export.half import round_weights
 from dgiqa.export.onnx import trace
 from dgiqa.models.diffv2iqa.diffusion import Restoration
 from dgiqa.models.diffv2iqa.network import Judge, MobileDiffV2IQA, shrink
-from dgiqa.models.transformer_features.network import join
+from dgiqa.models.trunks.maps import join
 from dgiqa.runtimes.onnx import open_session
 from dgiqa.training.sets import Rated
 from dgiqa.training.small import SIDE, Array, Int, Study, agree, arguments, fit, predict, publish, study_of, trunk_state

@@ -20,9 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dgiqa.models.dp_iqa.network import SmallStudent, StudentJudge, join
+from dgiqa.models.dp_iqa.network import SmallStudent, StudentJudge
 from dgiqa.models.dp_iqa.prompts import QUALITIES
 from dgiqa.models.dp_iqa.teacher import TeacherJudge
+from dgiqa.models.trunks.maps import join
 from dgiqa.training.small import Int, Study, agree, arguments, fit, predict, publish, study_of, trunk_state
 from dgiqa.types import Float32
 

@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dgiqa.models.transformer_features.network import Judge, Part, TransformerFeatures, join
+from dgiqa.models.transformer_features.network import Judge, Part, TransformerFeatures
+from dgiqa.models.trunks.maps import join
 from dgiqa.training.small import Array, Int, Study, agree, arguments, fit, predict, publish, study_of, trunk_state
 from dgiqa.training.versions import Pairs, Versions, report
 from dgiqa.types import Float32, UInt8
