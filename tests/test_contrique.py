@@ -14,13 +14,13 @@ from dgiqa.training.systems import contrique
 
 
 def test_half_of_a_batch_is_spoiled_and_classed_by_kind_and_severity(photographs: list[Path]) -> None:
-    views, labels = contrique.draw(photographs, np.random.default_rng(0), 10**6)
+    views, labels = contrique.draw(photographs, np.random.default_rng(0))
     assert [tuple(view.shape) for view in views] == [(contrique.BATCH, 3, contrique.CROP, contrique.CROP)] * 2
     spoiled, own = labels[::2], labels[1::2]
     assert (spoiled < len(contrique.KINDS) * 5).all()
     assert len(set(own.tolist())) == len(own), "each picture as it was taken is a class of its own"
     assert all(view.min() >= 0 and view.max() <= 1 for view in views)
-    again, same = contrique.draw(photographs, np.random.default_rng(0), 10**6)
+    again, same = contrique.draw(photographs, np.random.default_rng(0))
     assert torch.equal(views[0], again[0])
     assert torch.equal(labels, same)
 

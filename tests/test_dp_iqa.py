@@ -607,16 +607,6 @@ def test_mirrored_left_to_right_all_alike() -> None:
         assert all(torch.equal(f, m.flip(3) if flipped else m) for f, m in zip(found, features, strict=True))
 
 
-def test_counts_are_forgotten() -> None:
-    student = SmallStudent().train()
-    student.judge(maps(2))
-    counts = [m for n, m in student.named_buffers() if n.endswith("num_batches_tracked")]
-    assert {count.item() for count in counts} == {1}
-    training.forget_counts(student)
-    assert {count.item() for count in counts} == {0}
-    assert student.judge.narrow[0].running_mean.abs().sum() > 0
-
-
 def test_small_teacher_asks_all_prompts() -> None:
     """165 tokens at t = 1; 32 channels of latents of 12×12 pixels."""
     torch.manual_seed(0)

@@ -55,8 +55,8 @@ TRUNK = "trunks.mobilenet_v2"
 TAG = "mobile"
 
 
-def arguments(description: str, *, epochs: float) -> argparse.ArgumentParser:
-    """What every system's command takes."""
+def arguments(description: str, *, epochs: float | None) -> argparse.ArgumentParser:
+    """What every system's command takes; ``--epochs`` unless it is None."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, metavar="biq2021=DIR", help="the folder of BIQ2021")
     parser.add_argument(
@@ -64,7 +64,8 @@ def arguments(description: str, *, epochs: float) -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the card and the weights go here")
     parser.add_argument("--pictures", type=int, default=0, metavar="N", help="take only that many; 0 for all")
-    parser.add_argument("--epochs", type=float, default=epochs, metavar="E", help=f"passes, {epochs:g} by default")
+    if epochs is not None:
+        parser.add_argument("--epochs", type=float, default=epochs, metavar="E", help=f"passes, {epochs:g} by default")
     parser.add_argument("--seed", type=int, default=0, metavar="S")
     return parser
 
@@ -80,7 +81,7 @@ class Study:
 
     def __init__(self, rated: Rated, fitted: Int, held: Int, cache: Path) -> None:
         self.paths, self.mos, self.name = rated.paths, rated.mos.astype(np.float32), rated.name
-        self.fitted, self.held = fitted, held
+        self.fitted, self.held, self._kept_in = fitted, held, cache
         names = "\n".join(path.name for path in self.paths)
         key = hashlib.sha256(f"{names} {RECIPE} {sha256_of(locate(find_card(TRUNK), 'onnx'))}".encode()).hexdigest()[
             :12
@@ -89,6 +90,12 @@ class Study:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def some(self, places: Int) -> Study:
+        """Those at ``places`` alone, all fitted, kept on disk by themselves."""
+        mos = self.mos[places]
+        rated = Rated(self.name, tuple(self.paths[i] for i in places), mos, mos, mos)
+        return Study(rated, np.arange(len(places)), np.empty(0, np.intp), self._kept_in)
 
     def pixels(self, i: int) -> UInt8:
         """(384, 384, 3) picture ``i`` as the small networks see it; the middle of one that isn't square."""
@@ -100,7 +107,7 @@ class Study:
     def maps(self, places: Sequence[int] | Int) -> list[Tensor]:
         """The trunk's maps of some pictures: float (m, 32, 48, 48), (m, 96, 24, 24), (m, 320, 12, 12)."""
         places = np.asarray(places, np.intp)
-        return [torch.from_numpy(np.asarray(column[places], np.float32)) for column in self._maps]
+        return [floats(column[places]) for column in self._maps]
 
     def look(self, pixels: UInt8) -> list[Tensor]:
         """The same of (m, 384, 384, 3) other pixels, computed now."""
@@ -179,6 +186,20 @@ def trunk_state() -> dict[str, Tensor]:
     return {name.removeprefix(PREFIX): torch.from_numpy(values.astype(np.float32)) for name, values in state.items()}
 
 
+def floats(values: Array) -> Tensor:
+    """What is kept in 16 bits, in 32."""
+    return torch.from_numpy(np.ascontiguousarray(values, np.float32))
+
+
+def mirror(maps: Sequence[Tensor], rng: np.random.Generator, axes: Sequence[int] = (3,)) -> list[Tensor]:
+    """(N, C_i, H_i, W_i) maps, turned over along each of ``axes`` or not, all of the batch alike.
+
+    The maps of a mirrored picture are only nearly these: the trunk pads on two sides of four.
+    """
+    turned = [axis for axis in axes if rng.random() < 0.5]
+    return [features.flip(turned) for features in maps]
+
+
 def fit(
     parts: nn.Module,
     loss: Callable[[Int], Tensor],
@@ -255,9 +276,7 @@ def publish(
     *,
     summary: str,
     data: str,
-    initialisation: str,
     teachers: str = "none",
-    command: str,
     tag: str = TAG,
     settings: dict[str, Any] | None = None,
     reference: bool = False,
@@ -291,7 +310,12 @@ def publish(
         interval=None,
         measured=(),
         published=(),
-        training=Training(data, initialisation, teachers, command),
+        training=Training(
+            data,
+            initialisation=f"{trunk.label}, frozen; the rest random",
+            teachers=teachers,
+            command=f"python -m dgiqa.training.systems.{arch} --data biq2021=BIQ2021 --out small/{arch}",
+        ),
         licence=dataclasses.replace(
             trunk.licence,
             note=f"{note} The trunk is {trunk.label}; see its card.".strip(),
@@ -305,7 +329,8 @@ def publish(
     )
     card = dataclasses.replace(card, network=size_of(network, card), weights={"onnx": stated})
     if raw_held is not None:
-        rated = Rated(study.name, tuple(study.paths[i] for i in study.held), *[study.mos[study.held]] * 3)
+        mos = study.mos[study.held]
+        rated = Rated(study.name, tuple(study.paths[i] for i in study.held), mos, mos, mos)
         card = dataclasses.replace(card, **judged(rated, raw_held[:, None]))
     path: Path = args.out / f"{tag}.toml"
     write_card(card, path)
@@ -317,8 +342,12 @@ def publish(
 
 
 def _compare(card: ModelCard, network: nn.Module) -> None:
-    """What was written, read back by torch, gives what ``network`` gives; and the joined files open."""
+    """What was written, read back by torch, is what ``network`` has; and the joined files open.
+
+    How many batches a batch norm has seen is in no exported file, and nothing reads it.
+    """
     open_session(graph_of(card), name=card.name)
     read = load_module(card).state_dict()
-    wrong = [name for name, tensor in network.state_dict().items() if not torch.equal(read[name], tensor)]
+    own = {name: t for name, t in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+    wrong = [name for name, tensor in own.items() if not torch.equal(read[name], tensor)]
     assert not wrong, f"{wrong[0]} was not written as it is"

@@ -18,14 +18,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from dgiqa.distortions import KINDS, SEVERITIES, distort, uses_depth
 from dgiqa.models.full_reference import fsim, psnr, ssim, vif
-from dgiqa.training.sets import Rated
 from dgiqa.training.small import Array, Int, Study
 from dgiqa.types import Float32, UInt8
 
@@ -85,12 +83,11 @@ class Versions:
         drawn: of each its versions, the same in every run.
     """
 
-    def __init__(self, study: Study, places: Int, cache: Path, *, most: int, unseen: bool = False) -> None:
+    def __init__(self, study: Study, places: Int, *, most: int, unseen: bool = False) -> None:
         """The first ``most`` good ones of ``places``; with ``unseen`` each gets the kinds of UNSEEN as well."""
         good = places[study.mos[places] >= GOOD][:most]
-        rated = Rated(study.name, tuple(study.paths[i] for i in good), *[study.mos[good]] * 3)
-        self.originals = Study(rated, np.arange(len(good)), np.empty(0, np.intp), cache)
-        self.drawn = tuple(draw(path.name, UNSEEN if unseen else ()) for path in rated.paths)
+        self.originals = study.some(good)
+        self.drawn = tuple(draw(path.name, UNSEEN if unseen else ()) for path in self.originals.paths)
         self._key = hashlib.sha256(repr(self.drawn).encode()).hexdigest()[:12]
 
     def features(self, name: str, compute: Callable[[UInt8], Array]) -> Array:

@@ -38,7 +38,7 @@ FEATURES, COMPARED = sum(FrozenMobileNetV2.CHANNELS), 128
 
 
 def main() -> None:
-    parser = small.arguments(__doc__ or "", epochs=0)
+    parser = small.arguments(__doc__ or "", epochs=None)
     parser.add_argument("--trunk", type=Path, required=True, metavar="FILE", help="the ImageNet weights it starts from")
     parser.add_argument("--steps", type=int, default=300, metavar="N")
     parser.add_argument("--seconds", type=float, default=0, metavar="S", help="stop after so long; 0 for the steps")
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def pretrain(trunk: FrozenMobileNetV2, paths: list[Path], steps: int, seed: int = 0, seconds: float = 0) -> list[float]:
-    """Trains ``trunk`` in place; returns the losses of its steps, of which the last tells that time was up.
+    """Trains ``trunk`` in place; returns the loss of each step.
 
     The rate follows the share of steps or of seconds that is gone: a cosine after a short rise.
     """
@@ -74,7 +74,7 @@ def pretrain(trunk: FrozenMobileNetV2, paths: list[Path], steps: int, seed: int 
             break
         for group in optimiser.param_groups:
             group["lr"] = group["top"] * min(1.0, (step + 1) / 10) * 0.5 * (1 + np.cos(np.pi * gone))
-        views, labels = draw(paths, rng, 10**6 * step)
+        views, labels = draw(paths, rng)
         features = torch.cat([quarters(trunk, view) for view in views])
         loss = contrast(projector(features), labels.repeat_interleave(4).repeat(2), TEMPERATURE)
         optimiser.zero_grad(set_to_none=True)
@@ -85,18 +85,18 @@ def pretrain(trunk: FrozenMobileNetV2, paths: list[Path], steps: int, seed: int 
     return losses
 
 
-def draw(paths: list[Path], rng: np.random.Generator, first: int) -> tuple[list[Tensor], Tensor]:
+def draw(paths: list[Path], rng: np.random.Generator) -> tuple[list[Tensor], Tensor]:
     """Two views (BATCH, 3, CROP, CROP) in 0..1 of some pictures, and their classes (BATCH,).
 
     Half of the pictures are spoiled: their class is the kind and its severity. The others' class is their own, a number
-    from ``first`` on.
+    above those: classes are compared within a batch alone.
     """
     pictures: list[UInt8] = []
     labels = []
     for k, i in enumerate(rng.choice(len(paths), BATCH, replace=len(paths) < BATCH)):
         pixels = _square(decode(paths[i]).pixels, rng)
         if k % 2:
-            labels.append(first + 1000 + k)
+            labels.append(len(KINDS) * len(SEVERITIES) + k)
         else:
             kind, severity = rng.choice(len(KINDS)), int(rng.choice(SEVERITIES))
             pixels = distort(pixels, KINDS[kind], severity, seed=int(rng.integers(2**31)))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,8 +26,20 @@ from dgiqa.models.diffv2iqa.diffusion import Restoration
 from dgiqa.models.diffv2iqa.network import Judge, MobileDiffV2IQA, shrink
 from dgiqa.models.trunks.maps import join
 from dgiqa.runtimes.onnx import open_session
-from dgiqa.training.sets import Rated
-from dgiqa.training.small import SIDE, Array, Int, Study, agree, arguments, fit, predict, publish, study_of, trunk_state
+from dgiqa.training.small import (
+    SIDE,
+    Array,
+    Int,
+    Study,
+    agree,
+    arguments,
+    fit,
+    floats,
+    predict,
+    publish,
+    study_of,
+    trunk_state,
+)
 from dgiqa.training.versions import draw
 
 #: Most photographs that are restored in training, and that judge the restoration; of fewer pictures the best tenth.
@@ -37,7 +48,6 @@ RESTORED, JUDGED = 400, 20
 PASSES, BATCH, CROP = 10, 16, 48
 #: Pictures that give each channel's mean and deviation.
 STATISTICS = 500
-COMMAND = "python -m dgiqa.training.systems.diffv2iqa --data biq2021=BIQ2021 --out small/diffv2iqa"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -47,28 +57,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     network = MobileDiffV2IQA()
     network.trunk.load_state_dict(trunk_state())
 
-    spoiled = small_versions(study, study.fitted, args.cache, RESTORED)
+    spoiled = small_versions(study, study.fitted, RESTORED)
     restoration = network.restoration
     noise = denoising(restoration, spoiled, np.random.default_rng(args.seed))
     pairs = np.arange(spoiled.shape[0] * (spoiled.shape[1] - 1))
     fit(restoration, noise, study, epochs=PASSES, batch=BATCH, seed=args.seed, places=pairs, what="restoration")
     round_weights(restoration)  # what is judged from here on is what will be stored
-    print(compare(restoration, small_versions(study, study.held, args.cache, JUDGED)))
+    print(compare(restoration, small_versions(study, study.held, JUDGED)))
 
     joined = study.once("diffv2iqa-picture", lambda i: join(study.maps([i]), network.judge.side)[0].numpy())
     restored = study.once(f"diffv2iqa-{_key(restoration)}", restoring(network, study))
     sample = study.fitted[:STATISTICS]
     judge = network.judge
-    judge.fit_statistics(torch.cat([_floats(joined[sample]), _floats(restored[sample]).flatten(0, 1)]))
+    judge.fit_statistics(torch.cat([floats(joined[sample]), floats(restored[sample]).flatten(0, 1)]))
     fit(judge, quality(judge, study, joined, restored), study, epochs=args.epochs, seed=args.seed, what="branches")
 
     def of_branches(places: Int) -> Tensor:
-        return torch.stack(judge.branches(_floats(joined[places]), _floats(restored[places])), 1)
+        return torch.stack(judge.branches(floats(joined[places]), floats(restored[places])), 1)
 
     mos = study.mos[study.held]
     for name, raw in zip(("compensation", "difference"), predict(of_branches, study, study.held).T, strict=True):
         agree(raw, mos, f"held out, {name} branch alone")
-    raw = predict(lambda places: judge(_floats(joined[places]), _floats(restored[places])), study, study.held)
+    raw = predict(lambda places: judge(floats(joined[places]), floats(restored[places])), study, study.held)
     agree(raw, mos)
     publish(
         network,
@@ -79,18 +89,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         summary="Diffusion restoration and both branches at small width",
         data=f"restoration: {len(spoiled):,} well rated pictures of BIQ2021, {len(pairs):,} spoiled versions; quality: "
         f"BIQ2021, {len(study.fitted):,} rated pictures",
-        initialisation="MobileNetV2 from ImageNet-1k, frozen; the rest random",
-        command=COMMAND,
     )
 
 
-def small_versions(study: Study, places: Int, cache: Path, most: int) -> Array:
+def small_versions(study: Study, places: Int, most: int) -> Array:
     """(n, 1 + versions, 3, 96, 96) float16 in -1..1: the best rated pictures of ``places``, then spoiled versions."""
     count = max(1, min(most, len(places) // 10))
     best = np.sort(places[np.argsort(-study.mos[places], kind="stable")[:count]])
-    rated = Rated(study.name, tuple(study.paths[i] for i in best), *[study.mos[best]] * 3)
-    originals = Study(rated, np.arange(count), np.empty(0, np.intp), cache)
-    drawn = [draw(path.name) for path in rated.paths]
+    originals = study.some(best)
+    drawn = [draw(path.name) for path in originals.paths]
 
     def compute(i: int) -> Array:
         original = originals.pixels(i)
@@ -114,7 +121,7 @@ def denoising(restoration: Restoration, spoiled: Array, rng: np.random.Generator
             top, left = rng.integers(height - CROP + 1), rng.integers(width - CROP + 1)
             pair = spoiled[i, [1 + k, 0], :, top : top + CROP, left : left + CROP]
             pairs.append(pair[..., :: rng.choice((-1, 1))])
-        version, original = _floats(np.stack(pairs, 1))
+        version, original = floats(np.stack(pairs, 1))
         return restoration.loss(version, original)
 
     return loss
@@ -125,7 +132,7 @@ def compare(restoration: Restoration, spoiled: Array) -> str:
     """How near versions are to their originals before and after the restoration, in words."""
     before, after = [], []
     for row in spoiled:
-        versions, original = _floats(row[1:]), _floats(row[:1])
+        versions, original = floats(row[1:]), floats(row[:1])
         before.append(_psnr(versions, original))
         after.append(_psnr(restoration(versions)[0], original))
     spoilt, restored = torch.cat(before), torch.cat(after)
@@ -146,7 +153,7 @@ def restoring(network: MobileDiffV2IQA, study: Study) -> Callable[[int], Array]:
 def quality(judge: Judge, study: Study, joined: Array, restored: Array) -> Callable[[Int], Tensor]:
     """The loss of rated pictures at some places: mean squared error, as the paper's."""
     mos = torch.from_numpy(study.mos)
-    return lambda places: F.mse_loss(judge(_floats(joined[places]), _floats(restored[places])), mos[places])
+    return lambda places: F.mse_loss(judge(floats(joined[places]), floats(restored[places])), mos[places])
 
 
 class _Looking(nn.Module):
@@ -171,10 +178,6 @@ def _key(restoration: Restoration) -> str:
 def _psnr(pictures: Tensor, original: Tensor) -> Tensor:
     """(m,) dB, of pictures in -1..1."""
     return -10 * torch.log10((pictures - original).square().mean((1, 2, 3)) / 4 + 1e-10)
-
-
-def _floats(values: Array) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, np.float32))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from dgiqa.models.dp_iqa.network import SmallStudent, StudentJudge
 from dgiqa.models.dp_iqa.prompts import QUALITIES
 from dgiqa.models.dp_iqa.teacher import TeacherJudge
 from dgiqa.models.trunks.maps import join
-from dgiqa.training.small import Int, Study, agree, arguments, fit, predict, publish, study_of, trunk_state
+from dgiqa.training.small import Int, Study, agree, arguments, fit, mirror, predict, publish, study_of, trunk_state
 from dgiqa.types import Float32
 
 #: Pictures that give the components of the latents.
@@ -33,7 +33,6 @@ STATISTICS = 500
 PRIOR_SHARE, TEACHER_SHARE = 0.5, 0.75
 #: Steps of the noise, and its variance at the first and at the last, as Stable Diffusion has them.
 STEPS, FIRST, LAST = 1000, 0.00085, 0.012
-COMMAND = "python -m dgiqa.training.systems.dp_iqa --data biq2021=BIQ2021 --out small/dp_iqa"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -57,7 +56,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     fit(student, loss, study, epochs=args.epochs, seed=args.seed, what="student")
     raw = scores(student, study, study.held)
     agree(raw, study.mos[study.held], "student, held out")
-    forget_counts(network)
     publish(
         network,
         "dp_iqa",
@@ -66,9 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args,
         summary="A convolutional network taught by a small diffusion prior",
         data=f"BIQ2021: {len(study.fitted):,} rated pictures",
-        initialisation="MobileNetV2 from ImageNet-1k, frozen; the rest random",
         teachers="a small teacher of the same command, on the same pictures",
-        command=COMMAND,
     )
 
 
@@ -126,18 +122,6 @@ def kept_signal() -> Float32:
 def quality_of(mos: Float32) -> Int:
     """The place in QUALITIES that each MOS of 0..1 falls to: five equal parts."""
     return np.clip(mos * len(QUALITIES), 0, len(QUALITIES) - 1).astype(np.intp)
-
-
-def forget_counts(network: nn.Module) -> None:
-    """Zeroes how many batches each batch norm has seen: an exported file doesn't say it, and nothing reads it."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d) and module.num_batches_tracked is not None:
-            module.num_batches_tracked.zero_()
-
-
-def mirror(maps: Sequence[Tensor], rng: np.random.Generator) -> list[Tensor]:
-    """The maps, left to right or not, all of the batch alike."""
-    return [features.flip(3) for features in maps] if rng.random() < 0.5 else list(maps)
 
 
 if __name__ == "__main__":

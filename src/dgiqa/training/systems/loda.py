@@ -19,14 +19,13 @@ from torch import Tensor
 
 from dgiqa.models.loda.network import Judge, SmallLoDa
 from dgiqa.training.losses import plcc_mse
-from dgiqa.training.small import Int, Study, agree, arguments, fit, predict, publish, study_of, trunk_state
+from dgiqa.training.small import Int, Study, agree, arguments, fit, mirror, predict, publish, study_of, trunk_state
 
 #: Pictures a step. The paper has 128: here that would leave too few steps.
 BATCH = 64
 RATE, DECAY = 1e-3, 1e-2
 #: Pictures that give each channel's mean and deviation.
 STATISTICS = 500
-COMMAND = "python -m dgiqa.training.systems.loda --data biq2021=BIQ2021 --out small/loda"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -51,24 +50,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         args,
         summary="Local distortions injected into a vision transformer, at small width",
         data=f"BIQ2021: {len(study.fitted):,} rated pictures",
-        initialisation="MobileNetV2 from ImageNet-1k, frozen; the rest random",
-        command=COMMAND,
     )
 
 
 def correlation(judge: Judge, study: Study, rng: np.random.Generator) -> Callable[[Int], Tensor]:
     """The loss of the pictures at some places, mirrored at random."""
     mos = torch.from_numpy(study.mos)
-    return lambda places: plcc_mse(judge(mirror(study.maps(places), rng)), mos[places])
-
-
-def mirror(maps: Sequence[Tensor], rng: np.random.Generator) -> list[Tensor]:
-    """(N, C_i, H_i, W_i) maps, left to right or not and upside down or not, all of the batch alike.
-
-    The maps of a mirrored picture are only nearly these: the trunk pads on two sides of four.
-    """
-    axes = [axis for axis in (2, 3) if rng.random() < 0.5]
-    return [features.flip(axes) for features in maps]
+    return lambda places: plcc_mse(judge(mirror(study.maps(places), rng, (2, 3))), mos[places])
 
 
 if __name__ == "__main__":

@@ -36,7 +36,20 @@ from dgiqa.models.piguiqa.imaging import Water
 from dgiqa.models.piguiqa.network import CELL, Judge, SmallPIGUIQA, cells_of, pair
 from dgiqa.scenes import render
 from dgiqa.training.sets import Rated
-from dgiqa.training.small import SIDE, Array, Int, Study, agree, arguments, fit, predict, publish, study_of, trunk_state
+from dgiqa.training.small import (
+    SIDE,
+    Array,
+    Int,
+    Study,
+    agree,
+    arguments,
+    fit,
+    floats,
+    predict,
+    publish,
+    study_of,
+    trunk_state,
+)
 from dgiqa.types import Float32, UInt8
 
 #: Photographs and rendered scenes under water, that are trained on and that judge.
@@ -55,7 +68,6 @@ SHAPES = ((3, 48, 48), (3, 48, 48), (3, 48, 48), (128, 24, 24), (320, 12, 12))
 GROUPS, UNIT, WEIGHT = 4, 0.1, 0.02
 #: Passes over the versions in the first stage.
 IMAGING_EPOCHS = 8
-COMMAND = "python -m dgiqa.training.systems.piguiqa --data biq2021=BIQ2021 --out small/piguiqa"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -106,9 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         summary="Underwater quality by what the water did to the picture, at small width",
         data=f"BIQ2021: {len(study.fitted):,} rated pictures; {len(fitted):,} photographs and rendered scenes under "
         "synthetic water, of which the order alone was used. No rating of an underwater picture",
-        initialisation="MobileNetV2 from ImageNet-1k, frozen; the rest random",
         teachers="depth_mobile.rendered, for the depth of photographs",
-        command=COMMAND,
     )
     for folder in args.pictures_of_water:
         print(report_on(folder, load(card)))
@@ -308,9 +318,6 @@ def whole(judge: Judge) -> SmallPIGUIQA:
     network = SmallPIGUIQA()
     network.trunk.load_state_dict(trunk_state())
     network.judge.load_state_dict(judge.state_dict())
-    for name, value in network.judge.named_buffers():
-        if name.endswith("num_batches_tracked"):  # says how long it was trained, and is in no exported file
-            value.zero_()
     return network.eval()
 
 
@@ -322,10 +329,6 @@ def light_of(pixels: UInt8) -> Float32:
 def means_of_cells(values: Float32) -> Float32:
     """(m, 384, 384, 3) floats to (m, 3, 48, 48)."""
     return F.avg_pool2d(torch.from_numpy(values).permute(0, 3, 1, 2), CELL).numpy()
-
-
-def floats(values: Array) -> Tensor:
-    return torch.from_numpy(np.asarray(values, np.float32))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +22,6 @@ from torch import Tensor, nn
 from dgiqa.distortions import distort, kinds_of
 from dgiqa.models.satqa.network import Projector, Small, SmallEncoder
 from dgiqa.training.contrast import contrast
-from dgiqa.training.sets import Rated
 from dgiqa.training.small import Array, Int, Study, agree, arguments, fit, predict, publish, study_of, trunk_state
 from dgiqa.training.versions import GOOD
 
@@ -43,7 +41,6 @@ PASSES = 160
 TEMPERATURE = 0.1
 #: Pictures that give each channel's mean and deviation.
 STATISTICS = 500
-COMMAND = "python -m dgiqa.training.systems.satqa --data biq2021=BIQ2021 --out small/satqa"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -57,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     network.fit_statistics(study.maps(study.fitted[:STATISTICS]))
 
     good = study.fitted[study.mos[study.fitted] >= GOOD][:ORIGINALS]
-    spoiled, labels = spoil(study, good, args.cache)
+    spoiled, labels = spoil(study, good)
     pre_train(network.encoder, study, spoiled, labels, args.passes, args.seed)
     print(
         f"of the same label is the nearest of another photograph: {100 * nearest(network, spoiled, labels):.1f} %, "
@@ -76,9 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         summary="Patch attention between what is seen and how it is spoiled, at small width",
         data=f"BIQ2021: {len(spoiled):,} photographs of MOS from {GOOD:g} spoiled by {LABELS - 1} kinds and levels for "
         f"the encoder, {len(study.fitted):,} rated pictures for the rest",
-        initialisation="MobileNetV2 from ImageNet-1k, frozen; the rest random",
         teachers="kinds and levels of the distortions",
-        command=COMMAND,
     )
 
 
@@ -95,13 +90,12 @@ def draw(count: int) -> Int:
     return np.concatenate([np.zeros((count, 1), np.intp), spoiled], 1)
 
 
-def spoil(study: Study, places: Int, cache: Path) -> tuple[Array, Int]:
+def spoil(study: Study, places: Int) -> tuple[Array, Int]:
     """The trunk's maps of some pictures and their spoiled versions, computed once; and the labels, (n, 1 + VERSIONS).
 
     Maps are :func:`pack`-ed: (n, 1 + VERSIONS, values) float16.
     """
-    rated = Rated(study.name, tuple(study.paths[i] for i in places), *[study.mos[places]] * 3)
-    originals, labels = Study(rated, np.arange(len(places)), np.empty(0, np.intp), cache), draw(len(places))
+    originals, labels = study.some(places), draw(len(places))
 
     def compute(i: int) -> Array:
         pixels = originals.pixels(i)

@@ -34,7 +34,6 @@ TRAINED, JUDGED = 400, 100
 HALF = 3
 #: Keeps the ratio of two distances finite.
 _LEAST = 0.1
-COMMAND = "python -m dgiqa.training.systems.spips --data biq2021=BIQ2021 --out small/spips"
 
 
 class Ranker(nn.Module):
@@ -70,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--bapps", type=Path, metavar="DIR", help="BAPPS' folder 2afc, with train and val in it")
     args = parser.parse_args(argv)
     study = study_of(args)
-    trained = Versions(study, study.fitted, args.cache, most=TRAINED)
-    judged = Versions(study, study.held, args.cache, most=JUDGED, unseen=True)
+    trained = Versions(study, study.fitted, most=TRAINED)
+    judged = Versions(study, study.held, most=JUDGED, unseen=True)
 
     torch.manual_seed(args.seed)
     network, ranker = SPIPS(size="mobile"), Ranker()
@@ -99,9 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args,
         summary="Five maps against the original at small width; full-reference",
         data=data + "; no ratings of spoiled pictures",
-        initialisation="MobileNetV2 from ImageNet-1k, frozen; the rest random",
         teachers="none" if args.bapps else "severities of the distortions; FSIM and VIF where they can't be compared",
-        command=COMMAND,
         reference=True,
     )
 

@@ -22,7 +22,19 @@ from torch import Tensor
 
 from dgiqa.models.transformer_features.network import Judge, Part, TransformerFeatures
 from dgiqa.models.trunks.maps import join
-from dgiqa.training.small import Array, Int, Study, agree, arguments, fit, predict, publish, study_of, trunk_state
+from dgiqa.training.small import (
+    Array,
+    Int,
+    Study,
+    agree,
+    arguments,
+    fit,
+    floats,
+    predict,
+    publish,
+    study_of,
+    trunk_state,
+)
 from dgiqa.training.versions import Pairs, Versions, report
 from dgiqa.types import Float32, UInt8
 
@@ -37,9 +49,6 @@ UNIT = 0.1
 WEIGHT = UNIT**2
 #: Pictures that give each channel's mean and deviation.
 STATISTICS = 1000
-COMMAND = (
-    "python -m dgiqa.training.systems.transformer_features --data biq2021=BIQ2021 --out small/transformer_features"
-)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -47,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     study = study_of(args)
     side = TransformerFeatures(size="mobile").judge.side
     joined = study.once("transformer-features", lambda i: join(study.maps([i]), side)[0].numpy())
-    trained = Versions(study, study.fitted, args.cache, most=TRAINED)
-    judged = Versions(study, study.held, args.cache, most=JUDGED, unseen=True)
+    trained = Versions(study, study.fitted, most=TRAINED)
+    judged = Versions(study, study.held, most=JUDGED, unseen=True)
 
     def look(pictures: UInt8) -> Array:
         return join(study.look(pictures), side).numpy()
@@ -81,9 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             args,
             summary=f"Convolutional trunk and transformer encoder at small width, {words} a reference",
             data=data,
-            initialisation="MobileNetV2 from ImageNet-1k, frozen; the rest random",
             teachers="severities of the distortions; FSIM and VIF where they can't be compared",
-            command=COMMAND,
             tag=tag,
             settings={"part": part, "size": "mobile"},
             reference=part == "fr",
@@ -94,14 +101,14 @@ def start(study: Study, joined: Array, seed: int) -> Judge:
     """The judge before training, the same for the same seed."""
     torch.manual_seed(seed)
     judge = TransformerFeatures(size="mobile").judge
-    judge.fit_statistics(_floats(joined[study.fitted[:STATISTICS]]))
+    judge.fit_statistics(floats(joined[study.fitted[:STATISTICS]]))
     return judge
 
 
 def no_reference(judge: Judge, study: Study, joined: Array) -> Callable[[Int], Tensor]:
     """The loss of rated pictures at some places: mean squared error."""
     mos = torch.from_numpy(study.mos)
-    return lambda places: F.mse_loss(judge.alone(_floats(joined[places])), mos[places])
+    return lambda places: F.mse_loss(judge.alone(floats(joined[places])), mos[places])
 
 
 def full_reference(judge: Judge, spoiled: Array, pairs: Pairs, rng: np.random.Generator) -> Callable[[], Tensor]:
@@ -114,7 +121,7 @@ def full_reference(judge: Judge, spoiled: Array, pairs: Pairs, rng: np.random.Ge
     def loss() -> Tensor:
         at = rng.integers(len(pairs), size=PAIRS)
         i = pairs.original[at]
-        pictures = [_floats(spoiled[i, k]) for k in (np.zeros_like(i), 1 + pairs.a[at], 1 + pairs.b[at])]
+        pictures = [floats(spoiled[i, k]) for k in (np.zeros_like(i), 1 + pairs.a[at], 1 + pairs.b[at])]
         original, a, b = judge.tokens(torch.cat(pictures)).chunk(3)
         same, of_a, of_b = judge.join_tokens(
             torch.cat([original, a, b]), torch.cat([original, original, original])
@@ -134,7 +141,7 @@ def in_turns(alone: Callable[[Int], Tensor], against: Callable[[], Tensor]) -> C
 
 def score(judge: Judge, study: Study, joined: Array) -> Float32:
     """Raw scores of the held-out pictures, without a reference."""
-    return predict(lambda places: judge.alone(_floats(joined[places])), study, study.held, module=judge)
+    return predict(lambda places: judge.alone(floats(joined[places])), study, study.held, module=judge)
 
 
 @torch.no_grad()
@@ -142,8 +149,8 @@ def compare(judge: Judge, spoiled: Array) -> Float32:
     """(n, versions) raw scores against the originals, which come first in (n, 1 + versions, C, side, side)."""
     rows = []
     for row in spoiled:
-        versions = _floats(row[1:])
-        rows.append(judge.against(versions, _floats(row[:1]).expand_as(versions)))
+        versions = floats(row[1:])
+        rows.append(judge.against(versions, floats(row[:1]).expand_as(versions)))
     return torch.stack(rows).numpy()
 
 
@@ -154,10 +161,6 @@ def take(judge: Judge, part: Part) -> TransformerFeatures:
     wanted = network.judge.state_dict()
     network.judge.load_state_dict({name: value for name, value in judge.state_dict().items() if name in wanted})
     return network.eval()
-
-
-def _floats(values: Array) -> Tensor:
-    return torch.from_numpy(np.asarray(values, np.float32))
 
 
 if __name__ == "__main__":
