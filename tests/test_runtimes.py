@@ -69,6 +69,6 @@ def test_openvino_refuses_a_damaged_file(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no network")
-    monkeypatch.setattr(openvino, "graph_of", lambda card: broken)
+    monkeypatch.setattr(openvino, "files_of", lambda card: [broken])
     with pytest.raises(WeightsError, match="get it again"):
         openvino.open_network(find_card("default"))

@@ -24,16 +24,15 @@ from dgiqa.cards import ModelCard
 from dgiqa.depth import open_depth
 from dgiqa.errors import ImageError, ImageTooSmall, ReferenceMismatch, UsageError, WeightsError
 from dgiqa.explain import Explanation, explain, open_explainer
-from dgiqa.explain.landmarks import FaceBox, open_landmarks
+from dgiqa.explain.landmarks import FaceBox, locate_face, open_landmarks
 from dgiqa.imaging import decode
 from dgiqa.imaging.resize import fit
 from dgiqa.imaging.views import DepthMap, make_views
-from dgiqa.metrics.landmarks import EYES
 from dgiqa.models import depth_card, find_card
 from dgiqa.runtimes import Runtime, fastest, open_runtime, weights_for
 from dgiqa.sources import Found, Held
 from dgiqa.stream import batched, in_order
-from dgiqa.types import Failure, Float32, Image, Result, Score, UInt8, Views
+from dgiqa.types import Failure, Image, Result, Score, Views
 from dgiqa.weights.fetch import is_built_in, locate
 from dgiqa.weights.files import fingerprint
 
@@ -117,33 +116,8 @@ class Scorer:
         raws = self._network.run(seen.views)
         picture = fit(image.pixels, self.card.recipe, image.full)
         explainer = self._explainer() if seen.views.depth is not None else None
-        located = self._locate(image, picture, landmarks, face)
+        located = locate_face(image, picture, landmarks, face, self._finder)
         return explain(self._judge(seen, raws), seen.views, raws, picture, self.card, explainer, located)
-
-    def _locate(
-        self, image: Image, picture: UInt8, landmarks: npt.ArrayLike | None, face: FaceBox | None
-    ) -> Float32 | None:
-        """The landmarks in pixels of ``picture``, which is the image as the network sees it."""
-        if landmarks is not None and face is not None:
-            raise UsageError("landmarks and a face are given", hint="give the face alone, or its landmarks")
-        own, seen = (np.array(pixels.shape[1::-1], np.float32) for pixels in (image.pixels, picture))
-        full = np.array([image.width, image.height], np.float32)
-        if face is not None:
-            box = np.reshape(np.asarray(face, np.float32), (2, 2)) * (own / full)
-            left, top, right, bottom = box.ravel().tolist()
-            found = self._finder()(image.pixels, (left, top, right, bottom))
-            return np.asarray(found * (seen / own), np.float32)
-        if landmarks is None:
-            return None
-        places = np.asarray(landmarks, np.float32)
-        if places.ndim != 2 or places.shape[1] != 2 or len(places) not in EYES or not np.isfinite(places).all():
-            raise UsageError(
-                f"{image.name}: landmarks of shape {places.shape}",
-                hint=f"give (K, 2) numbers, K one of {', '.join(map(str, sorted(EYES)))}",
-            )
-        if not ((places >= 0) & (places <= full)).all(1).any():
-            raise UsageError(f"{image.name}: no landmark lies in the picture of {image.width}×{image.height} pixels")
-        return np.asarray(places * (seen / full), np.float32)
 
     def score_all(self, sources: Iterable[Source | Compared], *, workers: int = 1, batch: int = 1) -> Generator[Result]:
         """A :class:`Score` or :class:`Failure` for each source, in order, in bounded memory.

@@ -15,9 +15,9 @@ import numpy as np
 
 from dgiqa.cards import ModelCard
 from dgiqa.errors import WeightsError
-from dgiqa.runtimes.onnx import open_session
+from dgiqa.runtimes.onnx import files_of, joined, open_session
 from dgiqa.types import Float32, Views
-from dgiqa.weights.fetch import locate, locate_explanation
+from dgiqa.weights.fetch import locate_explanation
 from dgiqa.weights.files import sha256_of
 
 #: Outputs of the second file.
@@ -67,13 +67,14 @@ def open_explainer(card: ModelCard) -> Explainer | None:
     """
     if card.explain is None:
         return None
-    base, more = locate(card, "onnx"), locate_explanation(card)
+    files, more = files_of(card), locate_explanation(card)
+    base = files[-1]
     if card.explain.continues != (card.weights["onnx"].sha256 or sha256_of(base)):
         raise WeightsError(
             f"{more}: explains other weights than {base.name}",
             hint="make it anew: python -m dgiqa.training.faults, or take [explain] out of the card",
         )
-    session = open_session(base.read_bytes() + more.read_bytes(), name=f"{base} with {more.name}")
+    session = open_session(joined([*files, more]), name=f"{base} with {more.name}")
     missing = set(OUTPUTS) - {output.name for output in session.get_outputs()}
     if missing:
         raise WeightsError(f"{more}: gives no {', '.join(sorted(missing))}", hint="make it anew")

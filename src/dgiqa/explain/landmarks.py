@@ -6,17 +6,19 @@ picture, box ──square_of, cut──→ view ──network──→ shares of
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 
 from dgiqa.cards import ModelCard
 from dgiqa.errors import UsageError
+from dgiqa.metrics.landmarks import EYES
 from dgiqa.models import find_card
 from dgiqa.runtimes import Runtime, open_runtime
-from dgiqa.types import Float32, UInt8, Views
+from dgiqa.types import Float32, Image, UInt8, Views
 
 #: The card that finds landmarks unless another one is named.
 DEFAULT = "fifa.mobile"
@@ -67,6 +69,44 @@ def open_landmarks(name: str | Path | ModelCard = DEFAULT, runtime: str | None =
     if card.kind != "landmarks":
         raise UsageError(f"{card.name} gives {card.kind}, not landmarks", hint=f"take {DEFAULT}")
     return LandmarkFinder(card, open_runtime(card, runtime))
+
+
+def locate_face(
+    image: Image,
+    picture: UInt8,
+    landmarks: npt.ArrayLike | None,
+    face: FaceBox | None,
+    finder: Callable[[], LandmarkFinder],
+) -> Float32 | None:
+    """The landmarks (K, 2) in pixels of ``picture``, which is the image as the scoring network sees it.
+
+    Args:
+        landmarks, face: in pixels of the image: landmarks that are known, or the box in which ``finder`` looks for
+            them; None where neither is wanted.
+
+    Raises:
+        UsageError: both are given; landmarks of another number or shape, or none of which is in the picture.
+    """
+    if landmarks is not None and face is not None:
+        raise UsageError("landmarks and a face are given", hint="give the face alone, or its landmarks")
+    own, seen = (np.array(pixels.shape[1::-1], np.float32) for pixels in (image.pixels, picture))
+    full = np.array([image.width, image.height], np.float32)
+    if face is not None:
+        box = np.reshape(np.asarray(face, np.float32), (2, 2)) * (own / full)
+        left, top, right, bottom = box.ravel().tolist()
+        found = finder()(image.pixels, (left, top, right, bottom))
+        return np.asarray(found * (seen / own), np.float32)
+    if landmarks is None:
+        return None
+    places = np.asarray(landmarks, np.float32)
+    if places.ndim != 2 or places.shape[1] != 2 or len(places) not in EYES or not np.isfinite(places).all():
+        raise UsageError(
+            f"{image.name}: landmarks of shape {places.shape}",
+            hint=f"give (K, 2) numbers, K one of {', '.join(map(str, sorted(EYES)))}",
+        )
+    if not ((places >= 0) & (places <= full)).all(1).any():
+        raise UsageError(f"{image.name}: no landmark lies in the picture of {image.width}×{image.height} pixels")
+    return np.asarray(places * (seen / full), np.float32)
 
 
 def square_of(face: Sequence[float], around: float = AROUND) -> tuple[float, float, float]:

@@ -5,6 +5,7 @@ One thread a session: workers are what uses the cores, and a small network gains
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,10 @@ def open_network(card: ModelCard) -> OnnxNetwork:
     """
     if "onnx" not in card.weights:
         raise no_weights(card, "onnx")
-    path = locate(card, "onnx")
+    files = files_of(card)
+    path = files[-1]
     network = OnnxNetwork(
-        open_session(graph_of(card), name=str(path), hint="the file is damaged or no ONNX file; get it again")
+        open_session(joined(files), name=str(path), hint="the file is damaged or no ONNX file; get it again")
     )
     wanted = inputs_of(card)
     if network.inputs != wanted:
@@ -70,20 +72,12 @@ def inputs_of(card: ModelCard) -> set[str]:
     return {"color"} | {name for name, given in more.items() if given}
 
 
-def graph_of(card: ModelCard) -> Path | bytes:
-    """The card's ONNX graph: its file, or its bytes where tensors of another card's file are shared.
-
-    Two ONNX files one behind the other are read as one (see :mod:`dgiqa.explain.explainer`).
+def files_of(card: ModelCard) -> list[Path]:
+    """The ONNX files that make the card's graph, in the order in which they are read, its own last.
 
     Raises:
-        WeightsError: a file is missing or damaged, or the other card is of another version.
+        WeightsError: a file is missing or damaged, or the card whose tensors are shared is of another version.
     """
-    files = files_of(card)
-    return files[0] if len(files) == 1 else b"".join(file.read_bytes() for file in files)
-
-
-def files_of(card: ModelCard) -> list[Path]:
-    """The ONNX files that make the card's graph, in the order in which they are read. Raises as :func:`graph_of`."""
     own, shares = locate(card, "onnx"), card.weights["onnx"].shares
     if not shares:
         return [own]
@@ -93,6 +87,13 @@ def files_of(card: ModelCard) -> list[Path]:
             f"{own}: shares the tensors of {shares}, and what is here is {shared.label}", hint="train it anew"
         )
     return [locate(shared, "onnx"), own]
+
+
+def joined(files: Sequence[Path]) -> Path | bytes:
+    """One graph of several files: two ONNX files one behind the other are read as one (see
+    :mod:`dgiqa.explain.explainer`). A single one stays the file that it is.
+    """
+    return files[0] if len(files) == 1 else b"".join(file.read_bytes() for file in files)
 
 
 def open_file(path: Path, *, hint: str = "") -> OnnxNetwork:

@@ -14,9 +14,8 @@ import numpy as np
 from dgiqa.cards import ModelCard
 from dgiqa.errors import RuntimeMissing, WeightsError
 from dgiqa.runtimes import no_weights
-from dgiqa.runtimes.onnx import graph_of
+from dgiqa.runtimes.onnx import files_of, joined
 from dgiqa.types import Float32, Views
-from dgiqa.weights.fetch import locate
 
 #: Kinds of weights it takes.
 TAKES = ("onnx",)
@@ -57,17 +56,17 @@ def open_network(card: ModelCard) -> OpenVinoNetwork:
         raise RuntimeMissing(
             "the openvino runtime needs OpenVINO, which is not installed", hint="pip install 'dgiqa[openvino]'"
         ) from error
-    path = locate(card, "onnx")
+    files = files_of(card)
     # A stream a core, a thread a stream: with one stream the requests of several workers would wait for each other.
     cores = os.cpu_count() or 1
     properties = {"INFERENCE_NUM_THREADS": cores, "NUM_STREAMS": cores, "INFERENCE_PRECISION_HINT": "f32"}
     try:
-        core, graph = openvino.Core(), graph_of(card)
+        core, graph = openvino.Core(), joined(files)
         model = core.read_model(graph, b"") if isinstance(graph, bytes) else core.read_model(graph)
         compiled = core.compile_model(model, "CPU", properties)
     except RuntimeError as error:
         raise WeightsError(
-            f"{path}: OpenVINO can't open the weights ({error})",
+            f"{files[-1]}: OpenVINO can't open the weights ({error})",
             hint="the file is damaged or no ONNX file; get it again",
         ) from error
     return OpenVinoNetwork(compiled)

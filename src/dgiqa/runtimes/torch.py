@@ -68,9 +68,8 @@ def load_module(card: ModelCard) -> Any:
         raise RuntimeMissing(
             "the torch runtime needs PyTorch, which is not installed", hint="pip install 'dgiqa[torch]'"
         ) from error
-    path = locate(card, kind)
+    files = files_of(card) if kind == "onnx" else [locate(card, kind)]
     module = build_network(card)
-    files = files_of(card) if kind == "onnx" else [path]
     arrays = {name: array for file in files for name, array in read_state(file).items()}
     wanted = module.state_dict()
     if kind == "onnx":  # an ONNX file also holds constants, and drops counters that inference never reads
@@ -83,7 +82,7 @@ def load_module(card: ModelCard) -> Any:
     wrong += sorted(n for n in set(wanted) & set(state) if wanted[n].shape != state[n].shape)
     if wrong:
         raise WeightsError(
-            f"{path}: the weights don't fit {card.arch}: {len(wrong)} tensors differ, first {wrong[0]}",
+            f"{files[-1]}: the weights don't fit {card.arch}: {len(wrong)} tensors differ, first {wrong[0]}",
             hint="a checkpoint of the authors goes through dgiqa convert first",
         )
     module.load_state_dict(state, strict=False)

@@ -33,7 +33,7 @@ from dgiqa.imaging.resize import fit as fit_size
 from dgiqa.metrics.correlation import srcc
 from dgiqa.models import find_card, list_models
 from dgiqa.models.trunks.mobilenet import FrozenMobileNetV2
-from dgiqa.runtimes.onnx import graph_of, open_session
+from dgiqa.runtimes.onnx import files_of, joined, open_session
 from dgiqa.runtimes.torch import load_module
 from dgiqa.stream import in_order
 from dgiqa.training.finish import judged, size_of, write_card
@@ -346,7 +346,7 @@ def _compare(card: ModelCard, network: nn.Module) -> None:
 
     How many batches a batch norm has seen is in no exported file, and nothing reads it.
     """
-    open_session(graph_of(card), name=card.name)
+    open_session(joined(files_of(card)), name=card.name)
     read = load_module(card).state_dict()
     own = {name: t for name, t in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     wrong = [name for name, tensor in own.items() if not torch.equal(read[name], tensor)]

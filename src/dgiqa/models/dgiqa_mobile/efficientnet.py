@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: (kernel, stride, expansion, channels, repeats) of each stage.
+#: (kernel, stride, expansion, channels, repeats) of each stage of B0, which Lite0 keeps.
 PLAN = (
     (3, 1, 1, 16, 1),
     (3, 2, 6, 24, 2),

@@ -13,17 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgiqa.models.dgiqa.swin import DropPath
+from dgiqa.models.dgiqa_mobile.efficientnet import PLAN
 
-#: (expansion, kernel, stride, channels, repeats) of the stages of B0.
-PLAN = (
-    (1, 3, 1, 16, 1),
-    (6, 3, 2, 24, 2),
-    (6, 5, 2, 40, 2),
-    (6, 3, 2, 80, 3),
-    (6, 5, 1, 112, 3),
-    (6, 5, 2, 192, 4),
-    (6, 3, 1, 320, 1),
-)
 #: What B7 multiplies B0's channels and repeats by.
 WIDER, DEEPER = 2, 3.1
 #: Channels of the last map.
@@ -45,7 +36,7 @@ class EfficientNetB7(nn.Module):
         repeats = [math.ceil(DEEPER * stage[4]) for stage in PLAN]
         features = nn.Sequential(ConvNorm(3, inputs, 3, 2))
         done = 0
-        for (expansion, kernel, stride, channels, _), count in zip(PLAN, repeats, strict=True):
+        for (kernel, stride, expansion, channels, _), count in zip(PLAN, repeats, strict=True):
             stage = nn.Sequential()
             for block in range(count):
                 outputs = WIDER * channels
