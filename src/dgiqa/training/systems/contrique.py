@@ -2,8 +2,9 @@
 
 Madhusudana et al., "Image Quality Assessment using Contrastive Learning", arXiv:2110.13266, section III. Every
 distortion at every severity is a class, every picture as it was taken is a class of its own; a batch holds both. Each
-picture is seen twice, at full and at half scale, mirrored at random; what is compared is the mean over each quarter.
-Small here: crops of 192 pixels, a MobileNetV2 that starts from ImageNet, some hundred steps.
+picture is seen twice, at full and at half scale, each time in a colour space of five and mirrored at random; what is
+compared is the mean over each quarter. Small here: crops of 192 pixels, a MobileNetV2 that starts from ImageNet, some
+hundred steps.
 
     python -m dgiqa.training.systems.contrique --data biq2021=BIQ2021 --trunk imagenet.safetensors --out DIR
 """
@@ -13,9 +14,13 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
+import PIL.ImageCms
+import PIL.ImageFilter
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -86,12 +91,12 @@ def pretrain(trunk: FrozenMobileNetV2, paths: list[Path], steps: int, seed: int 
 
 
 def draw(paths: list[Path], rng: np.random.Generator) -> tuple[list[Tensor], Tensor]:
-    """Two views (BATCH, 3, CROP, CROP) in 0..1 of some pictures, and their classes (BATCH,).
+    """Two views (BATCH, 3, CROP, CROP) in 0..1 of some pictures, at full and at half scale, and their classes (BATCH,).
 
     Half of the pictures are spoiled: their class is the kind and its severity. The others' class is their own, a number
     above those: classes are compared within a batch alone.
     """
-    pictures: list[UInt8] = []
+    views: tuple[list[UInt8], list[UInt8]] = [], []
     labels = []
     for k, i in enumerate(rng.choice(len(paths), BATCH, replace=len(paths) < BATCH)):
         pixels = _square(decode(paths[i]).pixels, rng)
@@ -101,12 +106,13 @@ def draw(paths: list[Path], rng: np.random.Generator) -> tuple[list[Tensor], Ten
             kind, severity = rng.choice(len(KINDS)), int(rng.choice(SEVERITIES))
             pixels = distort(pixels, KINDS[kind], severity, seed=int(rng.integers(2**31)))
             labels.append(int(kind) * len(SEVERITIES) + severity - 1)
-        pictures.append(pixels)
-    whole = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255  # (BATCH, 3, 2 CROP, 2 CROP)
-    half = F.avg_pool2d(whole, 2)
-    top, left = rng.integers(CROP + 1, size=2)
-    views = [whole[:, :, top : top + CROP, left : left + CROP], half]
-    return [view.flip(3) if rng.random() < 0.5 else view for view in views], torch.tensor(labels)
+        top, left = rng.integers(CROP + 1, size=2)
+        whole = PIL.Image.fromarray(pixels)
+        for view, seen in zip(views, (whole.crop((left, top, left + CROP, top + CROP)), whole.reduce(2)), strict=True):
+            shown = _SPACES[rng.integers(len(_SPACES))](seen)
+            view.append(shown[:, ::-1] if rng.random() < 0.5 else shown)
+    first, second = (torch.from_numpy(np.stack(view)).permute(0, 3, 1, 2).float() / 255 for view in views)
+    return [first, second], torch.tensor(labels)
 
 
 def quarters(trunk: FrozenMobileNetV2, rgb: Tensor) -> Tensor:
@@ -134,6 +140,28 @@ def _square(pixels: UInt8, rng: np.random.Generator) -> UInt8:
     pixels = np.pad(pixels, ((0, max(0, side - height)), (0, max(0, side - width)), (0, 0)), "reflect")
     top, left = (int(rng.integers(size - side + 1)) for size in pixels.shape[:2])
     return np.ascontiguousarray(pixels[top : top + side, left : left + side])
+
+
+def _centred(picture: PIL.Image.Image) -> UInt8:
+    """Each channel minus its local mean (a Gaussian of deviation 7/6), stretched to 0..255."""
+    pixels = np.asarray(picture, np.float32)
+    blurred = picture.filter(PIL.ImageFilter.GaussianBlur(7 / 6))
+    details = pixels - np.asarray(blurred, np.float32)
+    least, most = details.min((0, 1)), details.max((0, 1))
+    return np.asarray(np.rint(255 * (details - least) / np.maximum(most - least, 1)), np.uint8)
+
+
+_TO_LAB = PIL.ImageCms.buildTransform(
+    PIL.ImageCms.createProfile("sRGB"), PIL.ImageCms.createProfile("LAB"), "RGB", "LAB"
+)
+#: How a picture may be shown, section III: (H, W, 3) uint8 of an RGB picture.
+_SPACES: tuple[Callable[[PIL.Image.Image], UInt8], ...] = (
+    np.asarray,
+    lambda picture: np.asarray(picture.convert("L").convert("RGB")),
+    lambda picture: np.asarray(picture.convert("HSV")),
+    lambda picture: np.asarray(PIL.ImageCms.applyTransform(picture, _TO_LAB)),
+    _centred,
+)
 
 
 if __name__ == "__main__":
