@@ -396,7 +396,7 @@ def test_every_spelling_is_read(generation: str, tmp_path: Path) -> None:
 def test_convert_gives_back_the_network(network: DGIQA, tmp_path: Path) -> None:
     path, out = tmp_path / "weights.pth", tmp_path / "weights.safetensors"
     torch.save(to_official(network.state_dict()), path)
-    assert convert(path, out) == {"tensors": 482, "parameters": 102_878_829, "dropped": 0}
+    assert convert([path], out) == {"tensors": 482, "parameters": 102_878_829, "dropped": 0}
     converted, state = load_file(out), network.state_dict()
     assert sorted(converted) == sorted(state)
     assert all(torch.equal(converted[name], state[name]) for name in state)
@@ -407,7 +407,7 @@ def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
     path, out = tmp_path / "weights.pth", tmp_path / "nowhere" / "weights.safetensors"
     torch.save(light_checkpoint(), path)
     with pytest.raises(WeightsError) as error:
-        convert(path, out)
+        convert([path], out)
     assert error.value.message.startswith(f"{out}: can't be written (")
     assert error.value.hint == "choose a folder that you may write to"
 
@@ -420,12 +420,12 @@ def test_faults_are_named(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(state, path)
     with pytest.raises(WeightsError) as error:
-        convert(path, tmp_path / "out.safetensors")
+        convert([path], tmp_path / "out.safetensors")
     assert str(error.value) == (
         f"{path}: not a checkpoint of the paper's network, tensors: 1 missing (fc.bias); "
         "7 unexpected (head.0, head.1, head.2, head.3, head.4, and 2 more); "
         "1 of another shape (tcb1.conv1.weight (64, 95, 1, 1) instead of (64, 96, 1, 1)); "
-        "give the .pth file as the authors publish it"
+        "give the file as the authors publish it"
     )
     assert not (tmp_path / "out.safetensors").exists()
 
@@ -454,7 +454,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
     path, sprung = tmp_path / "weights.pth", tmp_path / "sprung"
     torch.save({"state_dict": Trap(sprung)}, path)
     with pytest.raises(WeightsError) as error:
-        convert(path, tmp_path / "out.safetensors")
+        convert([path], tmp_path / "out.safetensors")
     assert str(error.value) == (
         f"{path}: holds more than tensors, and is not loaded because it could run code; "
         "save it anew as a plain state dict: torch.save(model.state_dict(), FILE)"

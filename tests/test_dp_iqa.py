@@ -413,7 +413,7 @@ def test_student_goes_there_and_back(tmp_path: Path, student_state: dict[str, Te
     official = {f"module.{official_name(name)}": tensor for name, tensor in state.items()}
     path, out = tmp_path / "koniq_student.pth", tmp_path / "student.safetensors"
     torch.save(official, path)
-    assert convert(path, out) == {"tensors": 1206, "parameters": 81_012_185, "dropped": 0}
+    assert convert([path], out) == {"tensors": 1206, "parameters": 81_012_185, "dropped": 0}
     converted = load_file(out)
     assert sorted(converted) == sorted(state)
     assert all(torch.equal(converted[name], state[name]) for name in state)
@@ -460,15 +460,15 @@ def test_faults_are_named(tmp_path: Path, student_state: dict[str, Tensor]) -> N
     path, out = tmp_path / "weights.pth", tmp_path / "out.safetensors"
     torch.save(state, path)
     with pytest.raises(WeightsError) as error:
-        convert(path, out)
+        convert([path], out)
     assert str(error.value) == (
         f"{path}: not a checkpoint of the paper's student, tensors: 1 missing (fc3.bias); "
         "1 unexpected (base_model.classifier.1.bias); "
-        "1 of another shape (conv_transpose.bias (9,) instead of (8,)); give the .pth file as the authors publish it"
+        "1 of another shape (conv_transpose.bias (9,) instead of (8,)); give the file as the authors publish it"
     )
     torch.save({"model": SimpleNamespace(run=1)}, path)
     with pytest.raises(WeightsError, match="holds more than tensors, and is not loaded because it could run code"):
-        convert(path, out)
+        convert([path], out)
     assert not out.exists()
 
 

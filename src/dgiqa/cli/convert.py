@@ -1,6 +1,7 @@
 """Turn an authors' checkpoint into weights that a card can use, strictly and without running its pickle code.
 
     dgiqa convert dgiqa.koniq10k DGIQA_Koniq10k.pth
+    dgiqa convert contrique.koniq10k CONTRIQUE_checkpoint25.tar Koniq.save
 
 The result goes to where the card looks for it, or to --out.
 """
@@ -18,7 +19,13 @@ from dgiqa.weights.fetch import cache_folder
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="the card that the checkpoint belongs to")
-    parser.add_argument("checkpoint", type=Path, metavar="FILE", help="the authors' checkpoint (.pth)")
+    parser.add_argument(
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="the authors' checkpoint (.pth, .tar), and what goes with it",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="another place for the result (.safetensors)")
 
 
@@ -34,10 +41,11 @@ def run(args: argparse.Namespace) -> int:
                 "converting needs PyTorch, which is not installed", hint="pip install 'dgiqa[torch]'"
             ) from error
         raise UsageError(f"{card.arch} has no conversion", hint="its weights are used as they are published") from error
-    if not args.checkpoint.is_file():
-        raise UsageError(f"{args.checkpoint}: no such file")
+    for file in args.files:
+        if not file.is_file():
+            raise UsageError(f"{file}: no such file")
     out = args.out or cache_folder() / card.name / card.weights["torch"].file
     out.parent.mkdir(parents=True, exist_ok=True)
-    counts = module.convert(args.checkpoint, out)
+    counts = module.convert(args.files, out)
     print(f"{out}: {counts['tensors']} tensors, {counts['parameters']} parameters")
     return 0

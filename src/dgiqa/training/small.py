@@ -133,9 +133,7 @@ class Study:
     def _trunk(self) -> Any:
         trunk = FrozenMobileNetV2()
         trunk.load_state_dict(trunk_state())
-        view = torch.zeros(1, SIDE, SIDE, 3, dtype=torch.uint8)
-        graph = trace(trunk.eval(), ["color"], (view,), free=(), outputs=("maps8", "maps16", "maps32"))
-        return open_session(graph.SerializeToString(), name=TRUNK)
+        return runnable(trunk, ("maps8", "maps16", "maps32"))
 
     def _columns(self, names: tuple[str, ...], compute: Callable[[int], list[Array]], workers: int) -> list[Array]:
         files = [self._cache / f"{name}.npy" for name in names]
@@ -178,6 +176,13 @@ def study_of(args: argparse.Namespace) -> Study:
         *(np.concatenate([getattr(fitted, c), getattr(held, c)]) for c in ("mos", "deviations", "targets")),
     )
     return Study(together, np.arange(len(fitted)), np.arange(len(fitted), len(together)), args.cache)
+
+
+def runnable(module: nn.Module, outputs: tuple[str, ...]) -> Any:
+    """An ONNX Runtime session of what ``module`` makes of ``color`` (1, 384, 384, 3) uint8, several times as fast."""
+    view = torch.zeros(1, SIDE, SIDE, 3, dtype=torch.uint8)
+    graph = trace(module.eval(), ["color"], (view,), free=(), outputs=outputs)
+    return open_session(graph.SerializeToString(), name=type(module).__name__)
 
 
 def trunk_state() -> dict[str, Tensor]:

@@ -2,25 +2,19 @@
 
 The authors' network (github.com/uf-robopi/DGIQA) has 482 state tensors. Their names depend on the release of
 the code and on the timm that made the two Swin trunks; all known spellings are read, and nothing but the
-482 tensors is accepted. Checkpoints are unpickled by ``torch.load(weights_only=True)`` alone, so a file can
-hold tensors but no code.
+482 tensors is accepted.
 """
 
 from __future__ import annotations
 
-import os
-import pickle
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from dgiqa.errors import WeightsError
+from dgiqa.models import official
 from dgiqa.models.dgiqa.network import DGIQA
 
 #: Our names to the authors', the first that matches. Trunks are spelt as timm 0.9 and later spell them.
@@ -52,30 +46,16 @@ _TO_PRESENT = (
 _NOT_USED = re.compile(r"^(?:depth_)?backbone\.(?:norm\.|head\.|.*\b(?:relative_position_index|attn_mask)$)")
 
 
-def convert(checkpoint: Path, out: Path) -> dict[str, int]:
-    """Writes the official ``checkpoint`` as the safetensors file ``out``.
-
-    Returns:
-        How many ``tensors`` were written, the ``parameters`` in them, and how many tensors of the checkpoint
-        were ``dropped`` because the network does not use them.
+def convert(files: Sequence[Path], out: Path) -> dict[str, int]:
+    """Writes the official checkpoint, the one of ``files``, as the safetensors file ``out``; returns counts.
 
     Raises:
+        UsageError: more than one file.
         WeightsError: the file can't be read safely, or its tensors aren't the network's; it names them.
     """
+    (checkpoint,) = official.take(files, "the authors' checkpoint")
     state, dropped = read_official(checkpoint)
-    written = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
-    part = out.with_name(f"{out.name}.part")
-    try:
-        save_file(written, part)
-        os.replace(part, out)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(
-            f"{out}: can't be written ({error})", hint="choose a folder that you may write to"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
-    parameters = sum(p.numel() for p in _blank_network().parameters())
-    return {"tensors": len(written), "parameters": parameters, "dropped": dropped}
+    return official.write(state, out, official.blank(DGIQA), dropped)
 
 
 def read_official(checkpoint: Path) -> tuple[dict[str, Tensor], int]:
@@ -84,24 +64,10 @@ def read_official(checkpoint: Path) -> tuple[dict[str, Tensor], int]:
     Raises:
         WeightsError: see :func:`convert`.
     """
-    found = _present_names(_tensors(_load(checkpoint), checkpoint), checkpoint)
+    found = _present_names(official.read_tensors(checkpoint), checkpoint)
     used = {name: tensor for name, tensor in found.items() if not _NOT_USED.match(name)}
-    blank = _blank_network().state_dict()
-    ours = {official_name(name): name for name in blank}
-    missing = [name for name in ours if name not in used]
-    unexpected = [name for name in used if name not in ours]
-    shapes = [
-        f"{name} {tuple(used[name].shape)} instead of {tuple(blank[ours[name]].shape)}"
-        for name in ours
-        if name in used and used[name].shape != blank[ours[name]].shape
-    ]
-    faults = [("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)]
-    if texts := [f"{len(names)} {fault} ({_some(names)})" for fault, names in faults if names]:
-        raise WeightsError(
-            f"{checkpoint}: not a checkpoint of the paper's network, tensors: {'; '.join(texts)}",
-            hint="give the .pth file as the authors publish it",
-        )
-    return {ours[n]: used[n].to(blank[ours[n]].dtype) for n in ours}, len(found) - len(used)
+    state = official.match(used, official.blank(DGIQA), official_name, checkpoint, "the paper's network")
+    return state, len(found) - len(used)
 
 
 def to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -130,45 +96,8 @@ def official_name(name: str) -> str:
     return name
 
 
-def _load(checkpoint: Path) -> Any:
-    try:
-        with checkpoint.open("rb") as file:
-            start = file.read(2)
-        if start != b"PK" and not start.startswith(b"\x80"):  # torch's zip files, and the pickles before them
-            raise ValueError("it begins like another kind of file")
-        return torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise WeightsError(f"{checkpoint}: there is no such file") from error
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{checkpoint}: holds more than tensors, and is not loaded because it could run code",
-            hint="save it anew as a plain state dict: torch.save(model.state_dict(), FILE)",
-        ) from error
-    except Exception as error:  # a damaged pickle can raise anything
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise WeightsError(
-            f"{checkpoint}: can't be read as a PyTorch checkpoint ({reason})",
-            hint="the file may be damaged or a web page; download it again",
-        ) from error
-
-
-def _tensors(content: Any, checkpoint: Path) -> dict[str, Tensor]:
-    """The state dict in ``content``, without the wrappings that training scripts put around it."""
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise WeightsError(
-            f"{checkpoint}: holds no state dict (a table of names and tensors)",
-            hint="give the .pth file as the authors publish it",
-        )
-    return {str(name): tensor for name, tensor in content.items()}
-
-
 def _present_names(state: Mapping[str, Tensor], checkpoint: Path) -> dict[str, Tensor]:
     """``state`` with the names of the authors' present code and of timm 0.9 and later."""
-    if state and all(name.startswith("module.") for name in state):  # saved from nn.DataParallel
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     renamed: dict[str, Tensor] = {}
     ends = {m[1] for name in state if (m := re.match(r"(.*backbone)\..*layers[._]0\.downsample\.", name))}
     for name, tensor in state.items():
@@ -191,15 +120,3 @@ def _downsample_first(name: str, ends: set[str]) -> str:
     if found is None or found[1] not in ends:
         return name
     return f"{found[1]}.layers_{int(found[2]) + 1}.downsample.{found[3]}"
-
-
-def _blank_network() -> DGIQA:
-    """The network's names and shapes, without memory for the numbers."""
-    with torch.device("meta"):
-        return DGIQA()
-
-
-def _some(names: Iterable[str], limit: int = 5) -> str:
-    names = list(names)
-    more = f", and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -2,23 +2,20 @@
 
 The authors (github.com/RomGai/DP-IQA) publish one of each for four data sets; which of the two a file is, its names
 say. A teacher's file lacks the vectors of the prompts, which its authors keep apart: they are read from PROMPTS beside
-the checkpoint, see ``prompts.py``. Checkpoints are unpickled by ``torch.load(weights_only=True)`` alone, so a file can
-hold tensors but no code.
+the checkpoint, see ``prompts.py``.
 """
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dgiqa.errors import RuntimeMissing, WeightsError
-from dgiqa.models.dgiqa.convert import _load, _some, _tensors
+from dgiqa.models import official
 from dgiqa.models.dp_iqa import prompts
 from dgiqa.models.dp_iqa.network import Student
 from dgiqa.weights.files import read_state
@@ -46,29 +43,17 @@ _TO_OFFICIAL = {
 _NOT_USED = re.compile(r"^(vae\.(decoder|post_quant_conv)|QFD\.(bnc1|classifier_dist))\.")
 
 
-def convert(checkpoint: Path, out: Path) -> dict[str, int]:
-    """Writes the official ``checkpoint`` as the safetensors file ``out``.
-
-    Returns:
-        How many ``tensors`` were written, the ``parameters`` in them, and how many tensors of the checkpoint
-        were ``dropped`` because the network does not use them.
+def convert(files: Sequence[Path], out: Path) -> dict[str, int]:
+    """Writes the official checkpoint, the one of ``files``, as the safetensors file ``out``; returns counts.
 
     Raises:
+        UsageError: more than one file.
         WeightsError: a file can't be read safely, or its tensors aren't the network's; it names them.
         RuntimeMissing: it is a teacher's, and diffusers is not installed.
     """
+    (checkpoint,) = official.take(files, "the authors' checkpoint")
     state, dropped, blank = read_official(checkpoint)
-    part = out.with_name(f"{out.name}.part")
-    try:
-        save_file({name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}, part)
-        os.replace(part, out)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(
-            f"{out}: can't be written ({error})", hint="choose a folder that you may write to"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
-    return {"tensors": len(state), "parameters": sum(p.numel() for p in blank.parameters()), "dropped": dropped}
+    return official.write(state, out, blank, dropped)
 
 
 def read_official(checkpoint: Path) -> tuple[dict[str, Tensor], int, nn.Module]:
@@ -77,34 +62,15 @@ def read_official(checkpoint: Path) -> tuple[dict[str, Tensor], int, nn.Module]:
     Raises:
         WeightsError, RuntimeMissing: see :func:`convert`.
     """
-    found = _tensors(_load(checkpoint), checkpoint)
-    if all(name.startswith("module.") for name in found):  # saved from nn.DataParallel
-        found = {name.removeprefix("module."): tensor for name, tensor in found.items()}
+    found = official.read_tensors(checkpoint)
     used = {name: tensor for name, tensor in found.items() if not _NOT_USED.match(name)}
     dropped = len(found) - len(used)
     taught = any(name.startswith(("unet.", "QFD.")) for name in found)
-    network = _blank_teacher() if taught else _blank_student()
-    blank = network.state_dict()
+    network = _blank_teacher() if taught else official.blank(Student)
     if taught:
         used[prompts.NAME] = _vectors(checkpoint)
-    ours = {official_name(name): name for name in blank}
-    shapes = [
-        f"{name} {tuple(used[name].shape)} instead of {tuple(blank[own].shape)}"
-        for name, own in ours.items()
-        if name in used and used[name].shape != blank[own].shape
-    ]
-    faults = {
-        "missing": [name for name in ours if name not in used],
-        "unexpected": [name for name in used if name not in ours],
-        "of another shape": shapes,
-    }
-    if texts := [f"{len(names)} {fault} ({_some(names)})" for fault, names in faults.items() if names]:
-        raise WeightsError(
-            f"{checkpoint}: not a checkpoint of the paper's {'teacher' if taught else 'student'}, "
-            f"tensors: {'; '.join(texts)}",
-            hint="give the .pth file as the authors publish it",
-        )
-    return {own: used[name].to(blank[own].dtype) for name, own in ours.items()}, dropped, network
+    what = f"the paper's {'teacher' if taught else 'student'}"
+    return official.match(used, network, official_name, checkpoint, what), dropped, network
 
 
 def official_name(name: str) -> str:
@@ -128,12 +94,6 @@ def _vectors(checkpoint: Path) -> Tensor:
     return torch.from_numpy(state[prompts.NAME])
 
 
-def _blank_student() -> nn.Module:
-    """The network's names and shapes, without memory for the numbers."""
-    with torch.device("meta"):
-        return Student()
-
-
 def _blank_teacher() -> nn.Module:
     try:
         from dgiqa.models.dp_iqa.teacher import Teacher
@@ -143,5 +103,4 @@ def _blank_teacher() -> nn.Module:
         raise RuntimeMissing(
             "converting a teacher needs diffusers, which is not installed", hint="pip install 'dgiqa[diffusion]'"
         ) from error
-    with torch.device("meta"):
-        return Teacher()
+    return official.blank(Teacher)

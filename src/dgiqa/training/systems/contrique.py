@@ -1,167 +1,145 @@
-"""The shared trunk, trained without ratings: pictures spoiled alike shall look alike to it (CONTRIQUE).
+"""CONTRIQUE at small width: the ridge regressions behind the shared trunk, without and with an original.
 
-Madhusudana et al., "Image Quality Assessment using Contrastive Learning", arXiv:2110.13266, section III. Every
-distortion at every severity is a class, every picture as it was taken is a class of its own; a batch holds both. Each
-picture is seen twice, at full and at half scale, each time in a colour space of five and mirrored at random; what is
-compared is the mean over each quarter. Small here: crops of 192 pixels, a MobileNetV2 that starts from ImageNet, some
-hundred steps.
+    features of rated pictures ──ridge──→ MOS
+    |features of an original − of a spoiled version| ──ridge──→ severity
 
-    python -m dgiqa.training.systems.contrique --data biq2021=BIQ2021 --trunk imagenet.safetensors --out DIR
+Madhusudana et al., arXiv:2110.13266, section III-C. Nothing else is trained: the trunk learned in
+:mod:`dgiqa.training.systems.contrique_encoder`. The paper's originals have rated versions; those here have the
+severities of :mod:`dgiqa.training.versions`.
+
+    python -m dgiqa.training.systems.contrique --data biq2021=BIQ2021 --out small/contrique
 """
 
 from __future__ import annotations
 
-import dataclasses
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import PIL.Image
-import PIL.ImageCms
-import PIL.ImageFilter
+import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from dgiqa.distortions import KINDS, SEVERITIES, distort
-from dgiqa.export.shared import tensors_of
-from dgiqa.imaging.decode import decode
-from dgiqa.models import find_card
-from dgiqa.models.trunks.mobilenet import FrozenMobileNetV2, load_imagenet
-from dgiqa.training import small
-from dgiqa.training.contrast import contrast
-from dgiqa.training.publish import replace_table
-from dgiqa.types import UInt8
-from dgiqa.weights.files import read_state, sha256_of
+from dgiqa.distortions import SEVERITIES
+from dgiqa.metrics.correlation import srcc
+from dgiqa.models.contrique.network import Contrique, Part
+from dgiqa.training.small import agree, arguments, floats, publish, runnable, study_of, trunk_state
+from dgiqa.training.versions import Versions, report
+from dgiqa.types import Float32, UInt8
 
-CROP, BATCH, TEMPERATURE, RATE = 192, 16, 0.1, 2e-5
-#: Channels of the trunk's maps together, and of what is compared.
-FEATURES, COMPARED = sum(FrozenMobileNetV2.CHANNELS), 128
+#: Most photographs whose versions are trained on, and that judge.
+TRAINED, JUDGED = 400, 100
+#: Weights of the regression's squared length, of which the one is taken that agrees best with pictures left out.
+ALPHAS = tuple(10.0**k for k in range(-5, 2))
 
 
-def main() -> None:
-    parser = small.arguments(__doc__ or "", epochs=None)
-    parser.add_argument("--trunk", type=Path, required=True, metavar="FILE", help="the ImageNet weights it starts from")
-    parser.add_argument("--steps", type=int, default=300, metavar="N")
-    parser.add_argument("--seconds", type=float, default=0, metavar="S", help="stop after so long; 0 for the steps")
-    args = parser.parse_args()
-    study = small.study_of(args)
-    trunk = FrozenMobileNetV2()
-    load_imagenet(trunk, read_state(args.trunk))
-    pretrain(trunk, [study.paths[i] for i in study.fitted], args.steps, args.seed, args.seconds)
-    args.out.mkdir(parents=True, exist_ok=True)
-    print(publish_trunk(trunk, args.out))
+def main(argv: Sequence[str] | None = None) -> None:
+    args = arguments(__doc__ or "", epochs=None).parse_args(argv)
+    study = study_of(args)
+    session = runnable(Looking(start("nr")), ("features",))
+
+    def look(pictures: UInt8) -> Float32:
+        return np.concatenate([session.run(None, {"color": pictures[i : i + 1]})[0] for i in range(len(pictures))])
+
+    features = study.once("contrique", lambda i: look(study.pixels(i)[None])[0])
+    nr = start("nr")
+    fit_ridge(nr, floats(features[study.fitted]), study.mos[study.fitted], args.seed)
+    with torch.no_grad():
+        raw = nr.judge(floats(features[study.held])).numpy()
+    agree(raw, study.mos[study.held])
+
+    trained = Versions(study, study.fitted, most=TRAINED)
+    judged = Versions(study, study.held, most=JUDGED, unseen=True)
+    apart, kept = distances(trained.features("contrique", look)), 1 - severities(trained) / max(SEVERITIES)
+    fr = start("fr")
+    # An original itself is no distance from itself, and as good as can be.
+    fit_ridge(fr, torch.cat([apart.flatten(0, 1), torch.zeros_like(apart[:, 0])]), np.append(kept, np.ones(len(apart))))
+    with torch.no_grad():
+        found = [fr.judge(row).numpy() for row in distances(judged.features("contrique", look))]
+    print(report(judged, np.stack(found), "CONTRIQUE"))
+
+    data = f"BIQ2021: {len(study.fitted):,} rated pictures"
+    summary = "Ridge regression behind a trunk that learned to tell distortions apart, at small width"
+    publish(nr, "contrique", study, raw, args, summary=summary, data=data, settings={"part": "nr", "size": "mobile"})
+    publish(
+        fr,
+        "contrique",
+        study,
+        None,
+        args,
+        summary=f"{summary}, with a reference",
+        data=f"BIQ2021: {len(apart):,} photographs of MOS from 0.75 with {apart.shape[1]} spoiled versions each",
+        teachers="severities of the distortions",
+        tag="mobile_fr",
+        settings={"part": "fr", "size": "mobile"},
+        reference=True,
+    )
 
 
-def pretrain(trunk: FrozenMobileNetV2, paths: list[Path], steps: int, seed: int = 0, seconds: float = 0) -> list[float]:
-    """Trains ``trunk`` in place; returns the loss of each step.
+class Looking(nn.Module):
+    """What a network sees: color (V, H, W, 3) uint8 to features (V, F)."""
 
-    The rate follows the share of steps or of seconds that is gone: a cosine after a short rise.
+    def __init__(self, network: Contrique) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, color: Tensor) -> Tensor:
+        return self.network.look(color)
+
+
+def start(part: Part) -> Contrique:
+    """The small network with the shared trunk, before its regression is fitted."""
+    network = Contrique(part=part, size="mobile")
+    assert network.trunk is not None
+    network.trunk.load_state_dict(trunk_state())
+    return network.eval()
+
+
+def distances(spoiled: npt.NDArray[Any]) -> Tensor:
+    """(n, versions, F) of (n, 1 + versions, F) features, the original's first: how far each version is from it."""
+    return (floats(spoiled[:, :1]) - floats(spoiled[:, 1:])).abs()
+
+
+def severities(versions: Versions) -> Float32:
+    """(n · versions,) how much each version is spoiled, 1..5."""
+    return np.array([version.severity for drawn in versions.drawn for version in drawn], np.float32)
+
+
+def fit_ridge(network: Contrique, features: Tensor, targets: npt.ArrayLike, seed: int = 0) -> float:
+    """Fits the regression of ``network``; returns the weight of its squared length.
+
+    The weight is chosen on a tenth of the pictures, by rank correlation; then all are fitted.
+
+    Shapes:
+        features: (n, F) float; targets: (n,).
     """
-    rng = np.random.default_rng([seed, 11])
-    torch.manual_seed(seed)
-    projector = nn.Sequential(
-        nn.Linear(FEATURES, FEATURES, bias=False), nn.BatchNorm1d(FEATURES), nn.ReLU(),
-        nn.Linear(FEATURES, COMPARED, bias=False), nn.BatchNorm1d(COMPARED),
-    )  # fmt: skip
-    trunk.requires_grad_(True)
-    groups = [{"params": trunk.parameters(), "lr": RATE, "top": RATE}]
-    groups.append({"params": projector.parameters(), "lr": 1e-3, "top": 1e-3})
-    optimiser = torch.optim.AdamW(groups, weight_decay=1e-4)
-    losses: list[float] = []
-    start = time.monotonic()
-    for step in tqdm(range(steps), desc="contrast", file=sys.stderr):
-        gone = max(step / steps, (time.monotonic() - start) / seconds if seconds else 0)
-        if gone >= 1:
-            break
-        for group in optimiser.param_groups:
-            group["lr"] = group["top"] * min(1.0, (step + 1) / 10) * 0.5 * (1 + np.cos(np.pi * gone))
-        views, labels = draw(paths, rng)
-        features = torch.cat([quarters(trunk, view) for view in views])
-        loss = contrast(projector(features), labels.repeat_interleave(4).repeat(2), TEMPERATURE)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        losses.append(loss.item())
-    trunk.requires_grad_(False)
-    return losses
+    x, y = features.double().numpy(), np.asarray(targets, np.float64)
+    order = np.random.default_rng([seed, 5]).permutation(len(x))
+    chosen, judging = order[len(x) // 10 :], order[: len(x) // 10]
+
+    def agrees(alpha: float) -> float:
+        weight, bias = solve(x[chosen], y[chosen], alpha)
+        return srcc(x[judging] @ weight + bias, y[judging])
+
+    alpha = max(ALPHAS, key=agrees)
+    weight, bias = solve(x, y, alpha)
+    with torch.no_grad():
+        network.ridge.weight.copy_(torch.from_numpy(weight)[None])
+        network.ridge.bias.fill_(float(bias))
+    return alpha
 
 
-def draw(paths: list[Path], rng: np.random.Generator) -> tuple[list[Tensor], Tensor]:
-    """Two views (BATCH, 3, CROP, CROP) in 0..1 of some pictures, at full and at half scale, and their classes (BATCH,).
+def solve(
+    x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], alpha: float
+) -> tuple[npt.NDArray[np.float64], float]:
+    """Weights and bias that minimise the sum of squared errors plus ``alpha`` times the weights' squared length.
 
-    Half of the pictures are spoiled: their class is the kind and its severity. The others' class is their own, a number
-    above those: classes are compared within a batch alone.
+    Hoerl, Kennard, "Ridge Regression", Technometrics 1970; the bias is free, as in scikit-learn.
     """
-    views: tuple[list[UInt8], list[UInt8]] = [], []
-    labels = []
-    for k, i in enumerate(rng.choice(len(paths), BATCH, replace=len(paths) < BATCH)):
-        pixels = _square(decode(paths[i]).pixels, rng)
-        if k % 2:
-            labels.append(len(KINDS) * len(SEVERITIES) + k)
-        else:
-            kind, severity = rng.choice(len(KINDS)), int(rng.choice(SEVERITIES))
-            pixels = distort(pixels, KINDS[kind], severity, seed=int(rng.integers(2**31)))
-            labels.append(int(kind) * len(SEVERITIES) + severity - 1)
-        top, left = rng.integers(CROP + 1, size=2)
-        whole = PIL.Image.fromarray(pixels)
-        for view, seen in zip(views, (whole.crop((left, top, left + CROP, top + CROP)), whole.reduce(2)), strict=True):
-            shown = _SPACES[rng.integers(len(_SPACES))](seen)
-            view.append(shown[:, ::-1] if rng.random() < 0.5 else shown)
-    first, second = (torch.from_numpy(np.stack(view)).permute(0, 3, 1, 2).float() / 255 for view in views)
-    return [first, second], torch.tensor(labels)
-
-
-def quarters(trunk: FrozenMobileNetV2, rgb: Tensor) -> Tensor:
-    """(4 N, FEATURES) the mean of all maps over each quarter of a picture, of length 1."""
-    pooled = torch.cat([F.adaptive_avg_pool2d(maps, 2) for maps in trunk.of_floats(rgb)], 1)  # (N, FEATURES, 2, 2)
-    return F.normalize(pooled.flatten(2).transpose(1, 2).reshape(-1, FEATURES), dim=1)
-
-
-def publish_trunk(trunk: FrozenMobileNetV2, out: Path) -> Path:
-    """Writes the trunk's ONNX file and its card into ``out``; returns the card's path."""
-    card = find_card(small.TRUNK)
-    file = out / card.weights["onnx"].file
-    file.write_bytes(tensors_of(trunk).SerializeToString())
-    stated = dataclasses.replace(card.weights["onnx"], sha256=sha256_of(file), bytes=file.stat().st_size)
-    path: Path = out / card.file
-    text = (card.folder / card.file).read_text(encoding="utf-8")
-    path.write_text(replace_table(text, "weights.onnx", stated), encoding="utf-8")
-    return path
-
-
-def _square(pixels: UInt8, rng: np.random.Generator) -> UInt8:
-    """A square of two crops' side out of the picture, which is repeated at its edges if it is smaller."""
-    side = 2 * CROP
-    height, width = pixels.shape[:2]
-    pixels = np.pad(pixels, ((0, max(0, side - height)), (0, max(0, side - width)), (0, 0)), "reflect")
-    top, left = (int(rng.integers(size - side + 1)) for size in pixels.shape[:2])
-    return np.ascontiguousarray(pixels[top : top + side, left : left + side])
-
-
-def _centred(picture: PIL.Image.Image) -> UInt8:
-    """Each channel minus its local mean (a Gaussian of deviation 7/6), stretched to 0..255."""
-    pixels = np.asarray(picture, np.float32)
-    blurred = picture.filter(PIL.ImageFilter.GaussianBlur(7 / 6))
-    details = pixels - np.asarray(blurred, np.float32)
-    least, most = details.min((0, 1)), details.max((0, 1))
-    return np.asarray(np.rint(255 * (details - least) / np.maximum(most - least, 1)), np.uint8)
-
-
-_TO_LAB = PIL.ImageCms.buildTransform(
-    PIL.ImageCms.createProfile("sRGB"), PIL.ImageCms.createProfile("LAB"), "RGB", "LAB"
-)
-#: How a picture may be shown, section III: (H, W, 3) uint8 of an RGB picture.
-_SPACES: tuple[Callable[[PIL.Image.Image], UInt8], ...] = (
-    np.asarray,
-    lambda picture: np.asarray(picture.convert("L").convert("RGB")),
-    lambda picture: np.asarray(picture.convert("HSV")),
-    lambda picture: np.asarray(PIL.ImageCms.applyTransform(picture, _TO_LAB)),
-    _centred,
-)
+    mean, middle = x.mean(0), y.mean()
+    centred = x - mean
+    weight = np.linalg.solve(centred.T @ centred + alpha * np.eye(x.shape[1]), centred.T @ (y - middle))
+    return weight, float(middle - mean @ weight)
 
 
 if __name__ == "__main__":
