@@ -4,7 +4,7 @@
 
 Each network in a process of its own: made, given the picture's views as its card's recipe cuts them, run view by view
 as the torch runtime does. The first run is not counted; the time is the median of the others, the memory the most that
-the process ever held. Depth is a constant map: the depth network comes on top. Random weights cost what trained ones do.
+the process ever held. Depth is a constant map: its network comes on top. Random weights cost what trained ones cost.
 """
 
 from __future__ import annotations

@@ -121,6 +121,22 @@ def test_a_card_of_ones_own_is_found_by_its_path(tmp_path, monkeypatch, as_type)
     )
 
 
+@pytest.mark.parametrize("settings", [{"size": "huge"}, {"nonsense": 1}])
+def test_settings_that_a_network_does_not_have_are_refused(settings):
+    torch = pytest.importorskip("torch")
+    networks = {card.arch: card for card in list_models() if card.kind in ("quality", "landmarks")}
+    tried = []
+    for card in networks.values():
+        if (Path(dgiqa.models.__file__).parent / card.arch / "network.py").is_file():
+            with (
+                torch.device("meta"),
+                pytest.raises(CardError, match=rf"^{card.name}: settings: .+ don't fit {card.arch}"),
+            ):
+                build_network(dataclasses.replace(card, settings=settings))
+            tried.append(card.arch)
+    assert len(tried) >= 11
+
+
 @pytest.mark.parametrize("arch", ["nothing", "..", "../models/dgiqa", "dgiqa.network", "DGIQA", ""])
 def test_a_network_is_built_only_from_an_architecture(arch):
     card = dataclasses.replace(list_models()[0], arch=arch)

@@ -19,7 +19,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from dgiqa.distortions import _light, distort, underwater  # noqa: E402
-from dgiqa.errors import CardError  # noqa: E402
 from dgiqa.export.onnx import TOLERANCE, export  # noqa: E402
 from dgiqa.models import build_network, find_card, list_models  # noqa: E402
 from dgiqa.models.piguiqa.imaging import ImagingModel, Water, distortion_maps, form, to_linear  # noqa: E402
@@ -243,15 +242,6 @@ def test_alone_or_in_a_batch(small: SmallPIGUIQA) -> None:
         alone = torch.cat([small(color[i : i + 1]) for i in range(2)])
         torch.testing.assert_close(small(color), alone, atol=1e-5, rtol=0)
     assert alone[0] != alone[1]
-
-
-def test_settings_that_the_network_does_not_have() -> None:
-    card = dataclasses.replace(find_card("piguiqa.paper"), settings={"size": "large"})
-    with pytest.raises(CardError) as error:
-        build_network(card)
-    assert str(error.value) == (
-        "piguiqa.paper: settings: {'size': 'large'} are unknown; leave out, or size = \"mobile\""
-    )
 
 
 # Training

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -77,7 +78,7 @@ def build_network(card: ModelCard) -> nn.Module:
     """The card's network in torch, with the parameters that its initialisation gives (no weights read).
 
     Raises:
-        CardError: the card's ``arch`` is no architecture.
+        CardError: the card's ``arch`` is no architecture, or its settings aren't those of the network.
         RuntimeMissing: torch, or a package that the network needs, is not installed.
     """
     known = sorted(path.parent.name for path in _FOLDER.glob("*/network.py"))
@@ -95,7 +96,23 @@ def build_network(card: ModelCard) -> nn.Module:
             f"the network of {card.name} needs {error.name}, which is not installed",
             hint="pip install 'dgiqa[torch]'",
         ) from error
-    return cast("nn.Module", module.build(card))
+    try:
+        return cast("nn.Module", module.build(card))
+    except (TypeError, ValueError) as error:
+        raise CardError(f"{card.name}: settings: {card.settings} don't fit {card.arch} ({error})") from error
+
+
+def of_size(card: ModelCard, paper: Callable[..., nn.Module], mobile: Callable[..., nn.Module]) -> nn.Module:
+    """The network that the setting ``size`` chooses, the paper's if it is left out, made with the other settings.
+
+    Raises:
+        ValueError: another size.
+    """
+    settings = dict(card.settings)
+    size = settings.pop("size", "paper")
+    if size not in ("paper", "mobile"):
+        raise ValueError(f"size is paper or mobile, not {size!r}")
+    return (mobile if size == "mobile" else paper)(**settings)
 
 
 def _built_in() -> dict[str, Path]:

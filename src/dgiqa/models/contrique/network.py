@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgiqa.cards import ModelCard
-from dgiqa.errors import CardError
 from dgiqa.models.trunks.mobilenet import FrozenMobileNetV2
 from dgiqa.models.trunks.resnet import CHANNELS, ResNet50
 
@@ -40,7 +39,7 @@ class Contrique(nn.Module):
     ) -> None:
         super().__init__()
         if part not in get_args(Part) or size not in FEATURES or labels not in get_args(Labels):
-            raise ValueError(f"part {part!r}, size {size!r}, labels {labels!r}")
+            raise ValueError("part is nr or fr, size paper or mobile, labels mos or dmos")
         self.compares = part == "fr"
         self.sign = 1 if labels == "mos" else -1
         self.encoder: ResNet50 | None = None
@@ -116,15 +115,5 @@ _TAPS = _bicubic()
 
 
 def build(card: ModelCard) -> nn.Module:
-    """The network of ``card``, with random weights; ``size = "mobile"`` is the small one.
-
-    Raises:
-        CardError: other settings.
-    """
-    try:
-        return Contrique(**card.settings)
-    except (TypeError, ValueError) as error:
-        raise CardError(
-            f"{card.name}: settings: {card.settings} is unknown to contrique ({error})",
-            hint="part is nr or fr, size paper or mobile, labels mos or dmos",
-        ) from error
+    """The network of ``card``, with random weights; ``size = "mobile"`` is the small one."""
+    return Contrique(**card.settings)

@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgiqa.cards import ModelCard
-from dgiqa.errors import CardError
 from dgiqa.models.dgiqa.blocks import DepthCAR, DilatedStack, TransformerCNNBridge
 from dgiqa.models.dgiqa_mobile.efficientnet import CHANNELS, STRIDES, EfficientNetLite0
 from dgiqa.models.dgiqa_mobile.pixels import CELL, COUNT, PixelShares
@@ -354,12 +353,5 @@ def _gather(bridges: nn.ModuleList, cells: Sequence[Cells]) -> Tensor:
 
 
 def build(card: ModelCard) -> nn.Module:
-    """The network that ``card`` describes, without weights.
-
-    Raises:
-        CardError: settings that the network doesn't have.
-    """
-    try:
-        return DGIQAMobile(**card.settings)
-    except (TypeError, ValueError) as error:
-        raise CardError(f"{card.name}: settings: {error}") from error
+    """The network that ``card`` describes, without weights."""
+    return DGIQAMobile(**card.settings)

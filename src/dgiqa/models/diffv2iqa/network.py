@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgiqa.cards import ModelCard
+from dgiqa.models import of_size
 from dgiqa.models.diffv2iqa.diffusion import Denoiser, Restoration
 from dgiqa.models.trunks.maniqa import DualHead, Maniqa
 from dgiqa.models.trunks.maps import Standardising, join
@@ -252,7 +253,4 @@ class SoftHead(DualHead):
 
 def build(card: ModelCard) -> nn.Module:
     """The network of ``card``, with random weights; ``size = "mobile"`` is the small one."""
-    settings: dict[str, Any] = dict(card.settings)
-    if settings.pop("size", "paper") == "mobile":
-        return MobileDiffV2IQA(**settings)
-    return DiffV2IQA(**settings)
+    return of_size(card, DiffV2IQA, MobileDiffV2IQA)

@@ -6,13 +6,15 @@ and order as the authors' released network has them. The teacher is in ``teacher
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgiqa.cards import ModelCard
-from dgiqa.errors import CardError, RuntimeMissing
+from dgiqa.errors import RuntimeMissing
+from dgiqa.models import of_size
 from dgiqa.models.dp_iqa.efficientnet import CHANNELS, EfficientNetB7, MBConv
 from dgiqa.models.trunks.maps import join
 from dgiqa.models.trunks.mobilenet import FrozenMobileNetV2
@@ -132,18 +134,15 @@ def build(card: ModelCard) -> nn.Module:
     """The network of ``card``, with random weights: ``size`` is paper or mobile, ``part`` student or teacher.
 
     Raises:
-        CardError: other settings.
         RuntimeMissing: a teacher, and diffusers is not installed.
     """
-    settings = {"size": "paper", "part": "student", **card.settings}
-    chosen = (settings.pop("size"), settings.pop("part"))
-    if settings or chosen[0] not in ("paper", "mobile") or chosen[1] not in ("student", "teacher"):
-        raise CardError(
-            f"{card.name}: settings: {card.settings} is no size and part of DP-IQA",
-            hint="size is paper or mobile, part is student or teacher",
-        )
-    if chosen[1] == "student":
-        return SmallStudent() if chosen[0] == "mobile" else Student()
+    settings = dict(card.settings)
+    part = settings.pop("part", "student")
+    card = dataclasses.replace(card, settings=settings)
+    if part == "student":
+        return of_size(card, Student, SmallStudent)
+    if part != "teacher":
+        raise ValueError(f"part is student or teacher, not {part!r}")
     try:
         from dgiqa.models.dp_iqa.teacher import SmallTeacher, Teacher
     except ModuleNotFoundError as error:
@@ -152,4 +151,4 @@ def build(card: ModelCard) -> nn.Module:
         raise RuntimeMissing(
             f"the network of {card.name} needs diffusers, which is not installed", hint="pip install 'dgiqa[diffusion]'"
         ) from error
-    return SmallTeacher() if chosen[0] == "mobile" else Teacher()
+    return of_size(card, Teacher, SmallTeacher)

@@ -10,12 +10,12 @@ through the hourglass. What the paper is about, squares on the landmarks and two
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgiqa.cards import ModelCard
+from dgiqa.models import of_size
 from dgiqa.models.dgiqa.network import Normalise
 from dgiqa.models.fifa.blocks import BlurPool, FrequencyFilter, Hourglass, Places, Residual
 from dgiqa.models.trunks.mobilenet import MobileNetV2
@@ -131,5 +131,4 @@ class SmallHead(nn.Module):
 
 def build(card: ModelCard) -> nn.Module:
     """The network of ``card``, with random weights. Settings: ``landmarks``, and ``size``, which may be ``mobile``."""
-    settings: dict[str, Any] = {key: value for key, value in card.settings.items() if key != "size"}
-    return SmallFiFA(**settings) if card.settings.get("size") == "mobile" else FiFA(**settings)
+    return of_size(card, FiFA, SmallFiFA)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgiqa.cards import ModelCard
-from dgiqa.errors import CardError
+from dgiqa.models import of_size
 from dgiqa.models.dgiqa.network import Normalise
 from dgiqa.models.trunks.maps import Standard, pool
 from dgiqa.models.trunks.mobilenet import FrozenMobileNetV2
@@ -224,16 +224,5 @@ def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 def build(card: ModelCard) -> nn.Module:
-    """The network of ``card``, with random weights; ``size = "mobile"`` is the small one.
-
-    Raises:
-        CardError: other settings.
-    """
-    if card.settings == {"size": "mobile"}:
-        return SmallLoDa()
-    if card.settings:
-        raise CardError(
-            f"{card.name}: settings: {card.settings} is unknown to loda",
-            hint='leave them out for the paper\'s size, or set { size = "mobile" }',
-        )
-    return LoDa()
+    """The network of ``card``, with random weights; ``size = "mobile"`` is the small one."""
+    return of_size(card, LoDa, SmallLoDa)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgiqa.cards import ModelCard
-from dgiqa.errors import CardError
+from dgiqa.models import of_size
 from dgiqa.models.dgiqa.network import Normalise
 from dgiqa.models.piguiqa.imaging import MAPS, ImagingModel, Water, distortion_maps, to_linear
 from dgiqa.models.piguiqa.neighbourhood import LocalModule
@@ -169,16 +169,8 @@ def cells_of(color: Tensor) -> Tensor:
 
 
 def build(card: ModelCard) -> nn.Module:
-    """The network of ``card``, with random weights; ``size = "mobile"`` is the small one.
-
-    Raises:
-        CardError: settings that there are not.
-    """
-    if card.settings == {"size": "mobile"}:
-        return SmallPIGUIQA()
-    if card.settings:
-        raise CardError(f"{card.name}: settings: {card.settings} are unknown", hint='leave out, or size = "mobile"')
-    return PIGUIQA()
+    """The network of ``card``, with random weights; ``size = "mobile"`` is the small one."""
+    return of_size(card, PIGUIQA, SmallPIGUIQA)
 
 
 def _convolution(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...]:

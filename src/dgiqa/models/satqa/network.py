@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgiqa.cards import ModelCard
+from dgiqa.models import of_size
 from dgiqa.models.satqa.blocks import MultiStreamBlock, PatchAttention
 from dgiqa.models.trunks.maps import Standard, join
 from dgiqa.models.trunks.mobilenet import FrozenMobileNetV2
@@ -85,8 +86,7 @@ class Small(nn.Module):
 
 def build(card: ModelCard) -> nn.Module:
     """The network of ``card``, with random weights; ``size = "mobile"`` is the small one."""
-    settings = dict(card.settings)
-    return Small(**settings) if settings.pop("size", "paper") == "mobile" else SaTQA(**settings)
+    return of_size(card, SaTQA, Small)
 
 
 class Encoder(nn.Module):

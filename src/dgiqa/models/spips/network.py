@@ -36,6 +36,8 @@ class SPIPS(nn.Module):
 
     def __init__(self, *, size: Literal["paper", "mobile"] = "paper") -> None:
         super().__init__()
+        if size not in ("paper", "mobile"):
+            raise ValueError(f"size is paper or mobile, not {size!r}")
         self.trunk: VGG16 | FrozenMobileNetV2 = VGG16() if size == "paper" else FrozenMobileNetV2()
         self.judge = Judge(width=64 if size == "paper" else 32)
         # One number, as the ranking that trains the distance leaves its unit open.

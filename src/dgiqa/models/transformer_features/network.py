@@ -38,6 +38,8 @@ class TransformerFeatures(nn.Module):
         super().__init__()
         if part not in get_args(Part):
             raise ValueError(f"part must be nr, fr or both, not {part!r}")
+        if size not in ("paper", "mobile"):
+            raise ValueError(f"size is paper or mobile, not {size!r}")
         self.normalise = Normalise()
         self.trunk: ResNet50 | FrozenMobileNetV2 = ResNet50() if size == "paper" else FrozenMobileNetV2()
         if size == "paper":
