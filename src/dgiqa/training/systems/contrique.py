@@ -30,7 +30,7 @@ from dgiqa.types import Float32, UInt8
 #: Most photographs whose versions are trained on, and that judge.
 TRAINED, JUDGED = 400, 100
 #: Weights of the regression's squared length, of which the one is taken that agrees best with pictures left out.
-ALPHAS = tuple(10.0**k for k in range(-5, 2))
+ALPHAS = tuple(10.0**k for k in range(-3, 3))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

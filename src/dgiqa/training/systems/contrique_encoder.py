@@ -45,7 +45,7 @@ FEATURES, COMPARED = sum(FrozenMobileNetV2.CHANNELS), 128
 def main() -> None:
     parser = small.arguments(__doc__ or "", epochs=None)
     parser.add_argument("--trunk", type=Path, required=True, metavar="FILE", help="the ImageNet weights it starts from")
-    parser.add_argument("--steps", type=int, default=300, metavar="N")
+    parser.add_argument("--steps", type=int, default=1100, metavar="N")
     parser.add_argument("--seconds", type=float, default=0, metavar="S", help="stop after so long; 0 for the steps")
     args = parser.parse_args()
     study = small.study_of(args)
