@@ -178,9 +178,9 @@ def study_of(args: argparse.Namespace) -> Study:
     return Study(together, np.arange(len(fitted)), np.arange(len(fitted), len(together)), args.cache)
 
 
-def runnable(module: nn.Module, outputs: tuple[str, ...]) -> Any:
-    """An ONNX Runtime session of what ``module`` makes of ``color`` (1, 384, 384, 3) uint8, several times as fast."""
-    view = torch.zeros(1, SIDE, SIDE, 3, dtype=torch.uint8)
+def runnable(module: nn.Module, outputs: tuple[str, ...], side: int = SIDE) -> Any:
+    """An ONNX Runtime session of what ``module`` makes of ``color`` (1, side, side, 3) uint8, several times as fast."""
+    view = torch.zeros(1, side, side, 3, dtype=torch.uint8)
     graph = trace(module.eval(), ["color"], (view,), free=(), outputs=outputs)
     return open_session(graph.SerializeToString(), name=type(module).__name__)
 
@@ -327,12 +327,7 @@ def publish(
         ),
         folder=args.out,
     )
-    export(network, card, file, half=True)
-    split(file, locate(trunk, "onnx"))
-    stated = WeightsFile(
-        file.name, embedded=True, sha256=sha256_of(file), bytes=file.stat().st_size, shares=trunk.label
-    )
-    card = dataclasses.replace(card, network=size_of(network, card), weights={"onnx": stated})
+    card = store(network, card, trunk)
     if raw_held is not None:
         mos = study.mos[study.held]
         rated = Rated(study.name, tuple(study.paths[i] for i in study.held), mos, mos, mos)
@@ -340,10 +335,33 @@ def publish(
     path: Path = args.out / f"{tag}.toml"
     write_card(card, path)
     _compare(card, network)
-    print(
-        f"{path}: {card.network.parameters:,} parameters, {card.network.gmacs} GMACs, {stated.bytes:,} bytes of its own"
-    )
+    print(f"{path}: {card.network.parameters:,} parameters, {card.network.gmacs} GMACs")
     return path
+
+
+def store(network: nn.Module, card: ModelCard, trunk: ModelCard | None = None) -> ModelCard:
+    """Writes the ONNX file of ``card`` into its folder, in 16 bits; returns the card with file and size as they are.
+
+    Args:
+        network: rounded to 16 bits in place.
+        trunk: whose tensors stay in its own file; None for a file that is whole.
+
+    Raises:
+        WeightsError: torch and ONNX Runtime differ.
+    """
+    file = card.folder / card.weights["onnx"].file
+    export(network, card, file, half=True)
+    if trunk is not None:
+        split(file, locate(trunk, "onnx"))
+    stated = WeightsFile(
+        file.name,
+        embedded=True,
+        sha256=sha256_of(file),
+        bytes=file.stat().st_size,
+        shares=trunk.label if trunk is not None else "",
+    )
+    print(f"{file}: {stated.bytes:,} bytes of its own")
+    return dataclasses.replace(card, network=size_of(network, card), weights={"onnx": stated})
 
 
 def _compare(card: ModelCard, network: nn.Module) -> None:

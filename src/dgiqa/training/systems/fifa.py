@@ -33,18 +33,16 @@ from torch import Tensor, nn
 from dgiqa.cards import Training, WeightsFile
 from dgiqa.explain.landmarks import AROUND, cut, square_of
 from dgiqa.export.half import round_weights
-from dgiqa.export.onnx import export, trace
 from dgiqa.imaging.decode import decode
 from dgiqa.metrics.landmarks import MIRRORED, auc, failure_rate, nme, read_pts
 from dgiqa.models import find_card
 from dgiqa.models.fifa.network import LANDMARKS, SIDE, SmallFiFA, SmallHead
-from dgiqa.runtimes.onnx import open_session
 from dgiqa.scenes.faces import draw_face
-from dgiqa.training.finish import size_of, write_card
-from dgiqa.training.small import Array, Int, Study, arguments, fit, study_of
+from dgiqa.training.finish import write_card
+from dgiqa.training.small import Array, Int, Study, arguments, fit, runnable, store, study_of
 from dgiqa.types import Float32, UInt8
 from dgiqa.weights.fetch import locate
-from dgiqa.weights.files import read_state, sha256_of
+from dgiqa.weights.files import read_state
 
 #: Side of the squares at the start, in pixels of a view of 256, and the share of the training at which they are gone.
 FIRST, UNTIL = 5, 0.6
@@ -264,9 +262,7 @@ def open_trunk() -> Any:
         def forward(self, color: Tensor) -> tuple[Tensor, ...]:
             return tuple(self.inner.look(color))
 
-    view = torch.zeros(1, SIDE, SIDE, 3, dtype=torch.uint8)
-    graph = trace(_Trunk().eval(), ["color"], (view,), free=(), outputs=("fine", "coarse"))
-    return open_session(graph.SerializeToString(), name=TRUNK)
+    return runnable(_Trunk(), ("fine", "coarse"), SIDE)
 
 
 @torch.no_grad()
@@ -338,13 +334,12 @@ def publish(head: SmallHead, args: argparse.Namespace, lines: Sequence[str]) -> 
     network.trunk.load_state_dict(trunk_state())
     network.judge.load_state_dict(head.state_dict())
     paper, trunk = find_card("fifa.paper"), find_card(TRUNK)
-    file = args.out / "mobile.onnx"
     card = dataclasses.replace(
         paper,
         name="fifa.mobile",
         summary="68 landmarks of a face, small, trained on drawn faces only",
         settings={"size": "mobile"},
-        weights={"onnx": WeightsFile(file.name)},
+        weights={"onnx": WeightsFile("mobile.onnx")},
         training=Training(
             f"{args.faces:,} faces drawn by dgiqa.scenes.faces before photographs of BIQ2021's train part; "
             + "; ".join(lines),
@@ -360,12 +355,9 @@ def publish(head: SmallHead, args: argparse.Namespace, lines: Sequence[str]) -> 
         ),
         folder=args.out,
     )
-    export(network, card, file, half=True)
-    stated = WeightsFile(file.name, embedded=True, sha256=sha256_of(file), bytes=file.stat().st_size)
-    card = dataclasses.replace(card, network=size_of(network, card), weights={"onnx": stated})
     path: Path = args.out / "mobile.toml"
-    write_card(card, path)
-    print(f"{path}: {card.network.parameters:,} parameters, {card.network.gmacs} GMACs, {stated.bytes:,} bytes")
+    write_card(store(network, card), path)
+    print(path)
     return path
 
 
