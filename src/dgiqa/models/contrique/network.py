@@ -93,12 +93,13 @@ def halve(pixels: Tensor) -> Tensor:
 def _filter(pixels: Tensor, taps: Tensor) -> Tensor:
     """Every second weighted mean along one axis; weights beyond the border are shared out among those within."""
     taps = taps.to(pixels.device)
-    stride = (1, 2) if taps.shape[3] > 1 else (2, 1)
-    padding = (0, 3) if taps.shape[3] > 1 else (3, 0)
+    across = taps.shape[3] > 1
     count, channels, height, width = pixels.shape
     rows = pixels.reshape(count * channels, 1, height, width)
-    weights = F.conv2d(torch.ones_like(rows[:1]), taps, stride=stride, padding=padding)
-    means = F.conv2d(rows, taps, stride=stride, padding=padding) / weights
+    line = torch.ones_like(rows[:1, :, :1] if across else rows[:1, :, :, :1])  # one for all: the border is straight
+    stride, padding = ((1, 2), (0, 3)) if across else ((2, 1), (3, 0))
+    within = F.conv2d(line, taps, stride=stride, padding=padding)
+    means = F.conv2d(rows, taps, stride=stride, padding=padding) / within
     rounded = (means + 0.5).floor().clamp(0, 255)
     return rounded.reshape(count, channels, *rounded.shape[2:])
 
