@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,10 @@ from dgiqa.cli import main
 from dgiqa.distortions import distort
 from dgiqa.errors import CardError, ImageTooSmall, ReferenceMismatch, UsageError
 from dgiqa.models import list_models
+from dgiqa.results.run import read_run
 from dgiqa.runtimes import open_runtime
 from dgiqa.scorer import Scorer
+from dgiqa.sources import Found, Held
 from dgiqa.types import UInt8
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_full_reference.json").read_text())
@@ -88,6 +91,11 @@ def test_sources_of_every_kind_and_in_any_batch(
         Compared(tmp_path / "b.png", original),
         Compared(tmp_path / "none.png", original),
     ]
+    assert next(scorer.score_all([Compared(tmp_path / "b.png", np.zeros(3, np.uint8))])).path == str(tmp_path / "b.png")
+    listed = Found(str(tmp_path / "b.png"), reference=Held("a", as_bytes))
+    assert scorer.score(listed).raw == expected
+    with pytest.raises(UsageError, match="has an original already"):
+        scorer.score(listed, ref=original)
     for batch in (1, 2, 3):
         rows = list(scorer.score_all(pairs, batch=batch, workers=2))
         assert [row.ok for row in rows] == [True, True, False]
@@ -168,16 +176,63 @@ def test_the_verb(tmp_path: Path, samples: dict[str, UInt8], capsys: pytest.Capt
     assert "2 originals of its name" in capsys.readouterr().out
     (tmp_path / "empty").mkdir()
     for more, text in [
-        ([str(tmp_path / "nothing")], "there is no such file or folder"),
-        ([str(tmp_path / "empty")], "no pictures in this folder"),
-        ([str(whole), "--out", str(tmp_path / "run") + "/"], "--ref goes with rows in one file"),
+        ([str(tmp_path / "nothing")], "--ref {}: no such file or folder"),
+        ([str(tmp_path / "empty")], "--ref {}: no pictures there"),
     ]:
         assert main([*arguments, *more]) == 2
+        assert text.format(more[0]) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", [[], ["--out", "run/"], ["--out", "run/", "--on", "ray"]])
+def test_misuse_is_known_before_anything_is_made(
+    out: list[str], photographs: list[Path], tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture, measure = str(photographs[0]), ["--model", "full_reference.ssim"]
+    for more, text in [
+        (measure, "there is none; give it: --ref REF"),
+        (["--ref", picture], "compares with no original; leave the reference out"),
+        ([*measure, "--ref", "nothing"], "--ref nothing: no such file or folder"),
+    ]:
+        assert main(["score", picture, *more, *out]) == 2
         assert text in capsys.readouterr().err
-    assert main(arguments[:-1]) == 2
-    assert "--ref REF" in capsys.readouterr().err
-    assert main(["score", str(worse), "--ref", str(whole)]) == 2
-    assert "compares with no original" in capsys.readouterr().err
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_run_in_a_folder_has_the_same_rows(
+    samples: dict[str, UInt8], tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Originals beside each other, in a zip, or behind a URL; what is wrong with one stands in its picture's row."""
+    pytest.importorskip("fsspec")
+    monkeypatch.chdir(tmp_path)
+    for folder in ("worse", "whole"):
+        Path(folder).mkdir()
+    for name in ("cat", "rocket", "coffee", "astronaut", "broken"):
+        original = samples.get(name, samples["cat"])
+        PIL.Image.fromarray(original).save(f"whole/{name}.png")
+        PIL.Image.fromarray(distort(original, "jpeg", 3)).save(f"worse/{name}.png")
+    PIL.Image.fromarray(samples["cat"]).save("whole/rocket.png")
+    Path("whole/coffee.png").unlink()
+    Path("whole/broken.png").write_bytes(Path("whole/broken.png").read_bytes()[:999])
+    with zipfile.ZipFile("whole.zip", "w") as packed:
+        for path in Path("whole").iterdir():
+            packed.write(path, path.name)
+    command = ["score", "worse", "--model", "full_reference.ssim"]
+    assert main([*command, "--ref", "whole", "--json"]) == 1
+    wanted = {row["path"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    errors = {Path(path).stem: row["error"] for path, row in wanted.items() if row["status"] == "failed"}
+    assert errors.keys() == {"rocket", "coffee", "broken"}
+    assert "worse/rocket.png: 640×427, but its original whole/rocket.png is 451×300" in errors["rocket"]
+    assert "worse/coffee.png: no original of its name in whole" in errors["coffee"]
+    assert "worse/broken.png: its original whole/broken.png: truncated" in errors["broken"]
+    for out, ref in (("beside", "whole"), ("zipped", "whole.zip"), ("behind", f"file://{tmp_path}/whole/")):
+        assert main([*command, "--ref", ref, "--out", out, "--shards", "jsonl", "--workers", "2"]) == 1
+        rows = {row["path"]: row for row in read_run(out)}
+        assert rows.keys() == wanted.keys()
+        for path, row in rows.items():
+            same = wanted[path].keys() - {"error"}  # which names the place
+            assert {key: row[key] for key in same} == {key: wanted[path][key] for key in same}
+            assert (row["error"] is None) == (wanted[path]["error"] is None)
 
 
 def test_evaluation_takes_originals_from_the_set(

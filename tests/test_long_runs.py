@@ -95,6 +95,49 @@ def test_only_what_is_new_or_has_changed_is_scored(pictures: Path, tmp_path: Pat
     assert calls == []
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_changed_original_is_a_changed_picture(tmp_path: Path, capsys, kind: str) -> None:
+    """The whole command with a model that compares: what it makes anew is what either side's change touches."""
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    worse, whole, run = tmp_path / "worse", tmp_path / "whole", tmp_path / "run"
+    for folder, more in ((worse, 9), (whole, 0)):
+        folder.mkdir()
+        for i in range(6):
+            write(folder / f"{i}.png", 20 * i + more)
+
+    def go_on() -> list[str]:
+        command = ["score", str(worse), "--model", "full_reference.psnr", "--out", str(run), "--shards", kind]
+        assert main([*command, "--ref", f"{whole}/", "--shard-rows", "2", "--resume", "--json"]) in (0, 1)
+        rows = map(json.loads, capsys.readouterr().out.splitlines())
+        return [f"{Path(row['path']).stem} {row['status']}" for row in rows]
+
+    assert go_on() == [f"{i} ok" for i in range(6)]
+    before = rows_of(run)
+    digests = (hashlib.sha256((folder / "2.png").read_bytes()).hexdigest() for folder in (worse, whole))
+    assert before["2.png"]["sha256"] == "".join(digests)
+    write(whole / "1.png", 200)
+    write(worse / "4.png", 200)
+    os.utime(whole / "5.png")  # another time, the same bytes
+    assert go_on() == ["1 ok", "4 ok"]
+    after = rows_of(run)
+    assert after["1.png"]["raw"] < before["1.png"]["raw"]
+    assert {name: after[name] for name in ("0.png", "2.png", "3.png", "5.png")} == {
+        name: row for name, row in before.items() if name not in ("1.png", "4.png")
+    }
+    assert go_on() == []
+
+    (whole / "0.png").rename(tmp_path / "0.png")
+    PIL.Image.new("RGB", (16, 24)).save(whole / "3.png")
+    assert go_on() == ["0 failed", "3 failed"]
+    assert "no original of its name" in rows_of(run)["0.png"]["error"]
+    assert "24×16, but its original" in rows_of(run)["3.png"]["error"]
+    assert go_on() == ["0 failed"]  # it may be there now; the other is what it is until it changes
+    (tmp_path / "0.png").rename(whole / "0.png")
+    assert go_on() == ["0 ok"]
+    assert rows_of(run)["0.png"] == before["0.png"]
+
+
 def test_what_could_not_be_read_is_tried_again(pictures: Path, tmp_path: Path) -> None:
     calls: list[str] = []
     sources = [Found(str(pictures / "late.png"))]
@@ -235,6 +278,12 @@ def test_a_run_is_not_mixed_up(pictures: Path, tmp_path: Path) -> None:
         Run(folder, judge.model)
     with pytest.raises(UsageError, match=r"was scored with dgiqa_mobile\.biq2021@\S+, not other@2"):
         Run(folder, "other@2", resume=True)
+    with pytest.raises(UsageError, match="was compared with no originals, not whole; name the place as it was then"):
+        Run(folder, judge.model, resume=True, ref="whole")
+    with Run(tmp_path / "compared", judge.model, kind="jsonl", ref="whole"):
+        pass
+    with pytest.raises(UsageError, match="was compared with whole, not none"):
+        Run(tmp_path / "compared", judge.model, resume=True)
     with pytest.raises(UsageError, match=r"holds other files \(0\.png\)"):
         Run(pictures, judge.model)
     with pytest.raises(UsageError, match="is a file"):

@@ -101,6 +101,28 @@ def test_rows_are_those_of_one_machine(pictures: Path, tmp_path: Path) -> None:
     assert sum(row["status"] == "failed" for row in here.values()) == 1
 
 
+def test_rows_that_compare_are_those_of_one_machine(pictures: Path, tmp_path: Path, monkeypatch) -> None:
+    """Originals by name, relative, one of another size and one missing; then some change, and the run goes on there."""
+    monkeypatch.chdir(tmp_path)
+    Path("whole").mkdir()
+    for path in pictures.iterdir():
+        PIL.Image.new("RGB", (48, 40), (60, 60, 60)).save(Path("whole") / path.name)
+    PIL.Image.new("RGB", (40, 48)).save("whole/03.png")
+    Path("whole/04.png").unlink()
+    command = ["score", "pictures", "--model", "full_reference.ssim", "--ref", "whole", "--resume"]
+    for changed in (None, "whole/04.png", "whole/11.png"):
+        if changed:
+            PIL.Image.new("RGB", (48, 40), (99, 99, 99)).save(changed)
+        for out, where in (("here", []), ("there", ["--on", "ray", "--workers", "2"])):
+            assert main([*command, "--out", out, *where]) == 1
+        here, there = by_path(Path("here")), by_path(Path("there"))
+        assert len(here) == 24
+        assert there == here
+    failed = {Path(path).name: row["error"] for path, row in there.items() if row["status"] == "failed"}
+    assert failed.keys() == {"03.png", "05.png"}
+    assert "pictures/03.png: 48×40, but its original whole/03.png is 40×48" in failed["03.png"]
+
+
 def test_a_worker_that_is_killed_loses_and_doubles_nothing(pictures: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(on_ray, "BLOCK", 4)
     marks = tmp_path / "marks"
@@ -296,6 +318,18 @@ def test_bare_paths_and_members_are_found_by_their_names(pictures: Path, tmp_pat
     assert [row["status"] for row in rows] == ["ok", "ok", "failed"]
     assert rows[0]["raw"] == rows[1]["raw"]
     assert rows[0]["sha256"] == rows[1]["sha256"]
+
+
+def test_a_column_names_originals(pictures: Path, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    scorer = arrow.ArrowScorer(partial(arrow.kept, "full_reference.ssim", runtime=None), batch=3)
+    original, names = f"{tmp_path / 'more.zip'}::07.png", ("07.png", "08.png", "09.png")
+    table = pa.table({"path": [str(pictures / name) for name in names], "ref": [original, original, None]})
+    rows = scorer(table).to_pylist()
+    assert [row["status"] for row in rows] == ["ok", "ok", "failed"]
+    assert rows[0]["raw"] == 1.0 > rows[1]["raw"]
+    assert "09.png: no original in the column ref" in rows[2]["error"]
+    assert [row["sha256"] and len(row["sha256"]) for row in rows] == [128, 128, None]
 
 
 def test_what_a_cluster_cannot_do_is_said(pictures: Path, tmp_path: Path, monkeypatch, capsys) -> None:

@@ -83,9 +83,10 @@ class Scorer:
             UsageError: the model compares and there is no original, or the other way round.
         """
         if ref is not None:
-            if isinstance(source, Compared):
+            picture = _paired(source)
+            if isinstance(picture, Compared):
                 raise UsageError("the picture has an original already", hint="leave ref out")
-            source = Compared(source, ref)
+            source = Compared(picture, ref)
         seen = self._see(source, name)
         return self._judge(seen, self._network.run(seen.views))
 
@@ -154,7 +155,7 @@ class Scorer:
         if isinstance(source, Compared):
             both = self._hold(source.source), self._hold(source.reference)
             fault = next((each for each in both if isinstance(each, Failure)), None)
-            return fault or Compared(*both)  # type: ignore[arg-type]
+            return replace(fault, path=_name(source)) if fault else Compared(*both)  # type: ignore[arg-type]
         if isinstance(source, (str, os.PathLike, bytes, Found, Held, Image)):
             return source
         return self._attempt(self._decode, source)
@@ -166,18 +167,28 @@ class Scorer:
         except ImageError as error:
             return Failure(_name(source), error, self.model, runtime=self.runtime)
 
-    def _see(self, source: Source | Image | Compared, name: str | None = None) -> _Seen:
-        if isinstance(source, Compared):
-            if self.card.reference == "none":
-                raise UsageError(f"{self.card.name} compares with no original", hint="leave the reference out")
-            return self._compare(source, name)
-        if isinstance(source, Found) and source.error:
-            raise source.error
-        if self.card.reference == "full":
+    def check_reference(self, given: bool) -> None:
+        """Pictures must come with originals if the model compares, and only then; ``given`` says whether they do.
+
+        Raises:
+            UsageError: it compares and there are none, or the other way round.
+        """
+        if given and self.card.reference == "none":
+            raise UsageError(f"{self.card.name} compares with no original", hint="leave the reference out")
+        if not given and self.card.reference == "full":
             raise UsageError(
                 f"{self.card.name} compares a picture with its original, and there is none",
                 hint="give it: --ref REF, or Scorer.score(picture, ref=original)",
             )
+
+    def _see(self, source: Source | Image | Compared, name: str | None = None) -> _Seen:
+        source = _paired(source)
+        if isinstance(source, Compared):
+            self.check_reference(True)
+            return self._compare(source, name)
+        if isinstance(source, Found) and source.error:
+            raise source.error
+        self.check_reference(False)
         image = self._large_enough(source if isinstance(source, Image) else self._decode(source, name))
         views = make_views(image, self.card.recipe, self._depth)
         notes = (*image.notes, *_small(image, self.card))
@@ -185,7 +196,10 @@ class Scorer:
 
     def _compare(self, pair: Compared, name: str | None) -> _Seen:
         image = pair.source if isinstance(pair.source, Image) else self._decode(pair.source, name)
-        original = pair.reference if isinstance(pair.reference, Image) else self._decode(pair.reference)
+        try:
+            original = pair.reference if isinstance(pair.reference, Image) else self._decode(pair.reference)
+        except ImageError as error:
+            raise type(error)(f"{image.name}: its original {error.message}", hint=error.hint) from error
         sizes = [f"{each.width}×{each.height}" for each in (image, original)]
         if sizes[0] != sizes[1]:
             raise ReferenceMismatch(
@@ -241,7 +255,7 @@ class Scorer:
 
 @dataclass(frozen=True)
 class Compared:
-    """A picture and its pristine original, where a list of sources is asked for."""
+    """A picture and its pristine original, where a list of sources is asked for; as is a Found with its reference."""
 
     source: Source | Image
     reference: Source | Image
@@ -345,6 +359,13 @@ def _stack(several: list[Views]) -> Views:
         np.concatenate(depths) if depths else None,
         reference=np.concatenate(originals) if originals else None,
     )
+
+
+def _paired(source: Source | Image | Compared) -> Source | Image | Compared:
+    """What was found together with its original, as the pair that it is."""
+    if isinstance(source, (Found, Held)) and source.reference is not None:
+        return Compared(source, source.reference)
+    return source
 
 
 def _name(source: Any) -> str:

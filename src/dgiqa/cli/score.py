@@ -17,7 +17,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from typing import IO, Any
@@ -27,8 +27,10 @@ from dgiqa.errors import ReferenceMismatch, UsageError
 from dgiqa.executors import local, ray
 from dgiqa.results.rows import KINDS, RowFile, kind_of
 from dgiqa.results.run import ROWS, Run
-from dgiqa.scorer import MAX_MEGAPIXELS, Compared, Scorer, load
+from dgiqa.scorer import MAX_MEGAPIXELS, Scorer, load
 from dgiqa.sources import Found, find
+from dgiqa.sources.archives import SEPARATOR
+from dgiqa.sources.remote import is_url
 from dgiqa.types import Failure, Result
 
 #: Sources that are listed before the first is scored, so that progress can tell the time left.
@@ -41,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="picture, folder, pattern, or - for a list")
     parser.add_argument("--model", default="default", metavar="NAME", help="a card's name (dgiqa models) or file")
     parser.add_argument("--depth", metavar="NAME", help="another depth card than the model's own")
-    parser.add_argument("--ref", metavar="REF", help="the original, or a folder of them: for models that compare")
+    parser.add_argument(
+        "--ref", metavar="REF", help="the original, or a folder, archive or URL of them: for models that compare"
+    )
     parser.add_argument(
         "--out", metavar="FILE", help="write rows to FILE.csv, .jsonl or .parquet, or to FOLDER/; s3:// and so on, too"
     )
@@ -96,26 +100,27 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--resume goes on with a run in a folder", hint="give --out FOLDER/")
     if args.on == "ray" and not in_shards:
         raise UsageError("--on ray writes a run's folder", hint="give --out FOLDER/")
-    if args.ref and in_shards:
-        raise UsageError("--ref goes with rows in one file or on the screen", hint="give --out FILE.parquet")
     if args.on == "local" and (args.address or args.gpus):
         raise UsageError("--address and --gpus are a cluster's", hint="add --on ray")
     scorer = load(args.model, args.runtime, **_options(args))
+    scorer.check_reference(args.ref is not None)
     sources = find(_listed(args.paths), recursive=args.recursive)
     if (first := next(sources, None)) is None:
         raise UsageError(f"no pictures in {', '.join(args.paths)}", hint="PDFs, videos and hidden files are left out")
     sources = chain([first], sources)
+    if args.ref is not None:
+        sources = with_originals(sources, args.ref)
     with ExitStack() as stack:
         shards, writer = None, None
         if in_shards:
-            shards = Run(args.out, scorer.model, kind=args.shards, resume=args.resume, rows=args.shard_rows)
+            about = {"kind": args.shards, "resume": args.resume, "rows": args.shard_rows, "ref": _place(args.ref)}
+            shards = Run(args.out, scorer.model, **about)
             total, sources = _counted(stack.enter_context(shards).pending(sources))
             results = _into(shards, scorer, sources, args)
         else:
             writer = stack.enter_context(RowFile(args.out)) if args.out else None
             total, sources = _counted(sources)
-            pairs = with_originals(sources, args.ref) if args.ref else sources
-            results = scorer.score_all(pairs, workers=args.workers, batch=args.batch)
+            results = scorer.score_all(sources, workers=args.workers, batch=args.batch)
         new, kept = _follow(_until_failure(results, args.fail_fast), total, writer, args)
         whole = new.count == total or not (args.fail_fast and new.failed)
         there = _Rows(shards.kept, shards.kept_failed) if shards else _Rows()
@@ -142,35 +147,47 @@ def _into(run: Run, scorer: Scorer, sources: Iterable[Found], args: argparse.Nam
     return ray.score_into(run, opens, sources, workers=args.workers, batch=args.batch, **where)
 
 
-def with_originals(sources: Iterable[Found], ref: str) -> Iterator[Compared | Found]:
-    """Each source with its original: ``ref`` itself, or the picture of its name, without the ending, in that folder.
+def with_originals(sources: Iterable[Found], ref: str) -> Iterator[Found]:
+    """Each source with its original: ``ref`` itself, or the picture of its name, without the ending, in that place.
+
+    Originals are listed at once, sources as they are taken. One that has no original, or several, gets that error.
+
+    Args:
+        ref: a picture, or a folder, pattern, archive or URL of them.
 
     Raises:
         UsageError: there is no such place, or it holds no pictures.
     """
-    if not os.path.isdir(ref):
-        if not os.path.exists(ref):
-            raise UsageError(f"--ref {ref}: there is no such file or folder")
-        yield from (source if source.error else Compared(source, ref) for source in sources)
-        return
-    originals: dict[str, list[str]] = {}
-    for found in find([ref]):
-        if found.error is None:
-            originals.setdefault(_stem(found.path), []).append(found.path)
-    if not originals:
-        raise UsageError(f"--ref {ref}: no pictures in this folder")
-    for source in sources:
-        named = originals.get(_stem(source.path), [])
-        if source.error or len(named) == 1:
-            yield source if source.error else Compared(source, named[0])
-            continue
-        fault = f"{len(named)} originals of its name in {ref}" if named else f"no original of its name in {ref}"
-        hint = "originals are found by the file's name without its ending"
-        yield Found(source.path, ReferenceMismatch(f"{source.path}: {fault}", hint=hint))
+    found = list(find([ref]))
+    if all(original.error for original in found):
+        fault = found[0].error if found else None
+        message = fault.message if fault else f"{ref}: no pictures there"
+        raise UsageError(f"--ref {message}", hint=fault.hint if fault else "")
+    if not os.path.isdir(ref) and [os.path.basename(each.path) for each in found] == [os.path.basename(ref)]:
+        return (source if source.error else replace(source, reference=found[0]) for source in sources)
+    originals: dict[str, list[Found]] = {}
+    for original in found:
+        originals.setdefault(_stem(original.path), []).append(original)
+    return (_with_original(source, originals.get(_stem(source.path), []), ref) for source in sources)
+
+
+def _with_original(source: Found, named: list[Found], ref: str) -> Found:
+    """A source with the one of its name, or with the error that there is not one."""
+    if source.error or len(named) == 1:
+        return source if source.error else replace(source, reference=named[0])
+    fault = f"{len(named)} originals of its name in {ref}" if named else f"no original of its name in {ref}"
+    hint = "originals are found by the file's name without its ending"
+    return Found(source.path, ReferenceMismatch(f"{source.path}: {fault}", hint=hint))
+
+
+def _place(ref: str | None) -> str | None:
+    """One spelling of where the originals are, as a run remembers it."""
+    return ref and (ref.rstrip("/") if is_url(ref) else os.path.normpath(ref))
 
 
 def _stem(path: str) -> str:
-    return os.path.splitext(os.path.basename(path))[0].lower()
+    """The name of a file, object or member without its ending, in small letters."""
+    return os.path.splitext(os.path.basename(path.rpartition(SEPARATOR)[2]))[0].lower()
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Scoring as a function from Arrow to Arrow: what every engine that moves tables can run.
 
-A table of sources goes in, with a column ``path``; a table of rows comes out, with the columns of a shard. Pictures are
-read where they are scored. Ray Data runs it (:mod:`.ray`), and Spark's ``mapInArrow`` (``examples/spark.py``).
+A table of sources goes in, with a column ``path``, and ``ref`` for a model that compares; a table of rows comes out,
+with the columns of a shard. Pictures are read where they are scored. Ray Data runs it (:mod:`.ray`), and Spark's
+``mapInArrow`` (``examples/spark.py``).
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from dgiqa.errors import ImageError, ImageUnreadable, RuntimeMissing
+from dgiqa.errors import ImageError, ImageUnreadable, ReferenceMismatch, RuntimeMissing
 from dgiqa.results.run import SHARD_COLUMNS, stamped
 from dgiqa.scorer import Scorer, load
 from dgiqa.sources import Found, Stamp, hold, source_of
@@ -23,7 +25,7 @@ from dgiqa.types import Failure, Result, Score
 def table_of(sources: Iterable[Found]) -> Any:
     """Sources as a table: ``path``, and ``origin``, whatever else is known of one, for workers of this version."""
     some = list(sources)
-    extra = [pickle.dumps(s) if s.origin is not None or s.error is not None else None for s in some]
+    extra = [None if s == Found(s.path) else pickle.dumps(s) for s in some]
     pa = _arrow()
     paths = [os.fsencode(s.path) for s in some]  # names are bytes, which need be no UTF-8
     return pa.table({"path": pa.array(paths, pa.binary()), "origin": pa.array(extra, pa.binary())})
@@ -43,6 +45,8 @@ def refused(table: Any, reason: str) -> Any:
 
 class ArrowScorer:
     """Calls on tables of sources, see :func:`table_of`, or of bare paths and URLs in a column ``path``.
+
+    A column ``ref`` of such paths names the originals; one that names none is a failed row.
 
     Args:
         open_scorer: makes the scorer, once where it is called, such as ``functools.partial(kept, "default")``.
@@ -105,16 +109,18 @@ def results_of(table: Any) -> Iterator[tuple[Result, Stamp | None]]:
 
 
 def _sources(table: Any) -> Iterator[Found]:
-    origins = table["origin"] if "origin" in table.column_names else [None] * len(table)
-    for path, origin in zip(table["path"], origins, strict=True):
-        given = path.as_py()
-        extra = None if origin is None else origin.as_py()
-        if extra is not None:
-            yield pickle.loads(extra)
-        elif isinstance(given, bytes):
-            yield Found(os.fsdecode(given))
+    for row in table.select([name for name in ("path", "origin", "ref") if name in table.column_names]).to_pylist():
+        source: Found = pickle.loads(row["origin"]) if row.get("origin") is not None else _named(row["path"])
+        if "ref" not in row:
+            yield source
+        elif row["ref"] is None:
+            yield Found(source.path, ReferenceMismatch(f"{source.path}: no original in the column ref"))
         else:
-            yield source_of(given)
+            yield replace(source, reference=_named(row["ref"]))
+
+
+def _named(path: str | bytes) -> Found:
+    return Found(os.fsdecode(path)) if isinstance(path, bytes) else source_of(path)
 
 
 def _arrow() -> Any:

@@ -1,7 +1,7 @@
 """A long run's folder: rows in shards, and a manifest that says which of them count.
 
     RUN/
-    ├── _manifest.json        what scored, and the shards that count
+    ├── _manifest.json        what scored, with which originals, and the shards that count
     ├── rows-000000.parquet   some thousand rows each, with what identifies the picture: size, tag, sha256
     └── rows-000001.parquet
 
@@ -69,13 +69,15 @@ class Run:
         kind: of its shards, one of KINDS, if it is new.
         resume: whether it may hold rows already.
         rows, seconds: when a shard is closed.
+        ref: where the originals are that the model compares with; a run has one such place, or none.
 
     Attributes:
         kept, kept_failed: how many of the pictures that :meth:`pending` was shown have their row already, and how
             many of these rows say why there is no score.
 
     Raises:
-        UsageError: the folder holds a run and ``resume`` is not set, another model's run, something else, or is in use.
+        UsageError: the folder holds a run and ``resume`` is not set, another model's run or one compared with other
+            originals, something else, or is in use.
         RuntimeMissing: Parquet without its extra.
     """
 
@@ -88,11 +90,12 @@ class Run:
         resume: bool = False,
         rows: int = ROWS,
         seconds: float = SECONDS,
+        ref: str | None = None,
     ) -> None:
         if kind not in KINDS:
             raise UsageError(f"shards of kind {kind}: there are none", hint=f"one of {', '.join(KINDS)}")
         self._store = open_store(folder)
-        self.place, self.model = self._store.place, model
+        self.place, self.model, self.ref = self._store.place, model, ref
         self.kept = self.kept_failed = 0
         self._limit, self._seconds = rows, seconds
         self._held: list[dict[str, Any]] = []
@@ -116,6 +119,11 @@ class Run:
             raise UsageError(
                 f"{self.place}: was scored with {about['model']}, not {self.model}",
                 hint="their scores don't compare: use another folder",
+            )
+        if (ref := about.get("ref")) != self.ref:
+            raise UsageError(
+                f"{self.place}: was compared with {ref or 'no originals'}, not {self.ref or 'none'}",
+                hint="name the place as it was then, or use another folder",
             )
         self._kind, self._next, self._manifest = about["kind"], about["next"], about["text"]
         self._shards = [Shard(**shard) for shard in about["shards"]]
@@ -195,7 +203,7 @@ class Run:
     def _is_current(self, source: Found) -> bool:
         """Whether the source's row is there and was made of what the file holds now."""
         known = self._known.get(printable(source.path))
-        if known is None or known.sha256 is None or source.error:
+        if known is None or known.sha256 is None:
             return False  # what could not be read may be there now
         return is_unchanged(source, Stamp(known.size or 0, known.tag, known.sha256.hex()))
 
@@ -224,7 +232,7 @@ class Run:
         return Shard(file, len(rows), sum(row["status"] != "ok" for row in rows))
 
     def _write_manifest(self) -> None:
-        about = {"format": _FORMAT, "model": self.model, "kind": self._kind, "next": self._next}
+        about = {"format": _FORMAT, "model": self.model, "ref": self.ref, "kind": self._kind, "next": self._next}
         # Written with every shard, so it must be fast where there are many: asdict and indent take seven times as long.
         text = json.dumps({**about, "shards": [vars(shard) for shard in self._shards]}) + "\n"
         part = self._store.aside(_MANIFEST)
