@@ -2,10 +2,12 @@
 
     python -m dgiqa.training.classics brisque --data biq2021=BIQ2021 [--count 3000]
     python -m dgiqa.training.classics niqe --data biq2021=BIQ2021 [--least 0.85]
+    python -m dgiqa.training.classics il_niqe --data biq2021=BIQ2021 [--least 0.85]
 
 BRISQUE is a ridge with a Gaussian kernel over pictures of the data set's training part, whose width and ridge a tenth
-of them chooses. NIQE is a Gaussian over the sharp patches of those that people rated best. Calibration is the held-out
-tenth's. The test part is not touched.
+of them chooses. NIQE is a Gaussian over the sharp patches of those that people rated best; so is IL-NIQE, whose
+pristine pictures come from the whole training part but the held-out ones: its Gaussian has 12 times the dimensions.
+Calibration is the held-out tenth's. The test part is not touched.
 """
 
 from __future__ import annotations
@@ -23,14 +25,17 @@ import numpy.typing as npt
 from dgiqa.calibration import calibrate
 from dgiqa.cards import ModelCard, read_card
 from dgiqa.datasets import read_split
+from dgiqa.errors import UsageError
 from dgiqa.imaging.decode import decode
 from dgiqa.metrics.correlation import plcc, srcc
+from dgiqa.metrics.resampling import interval, resample
 from dgiqa.models import find_card
-from dgiqa.models.natural_statistics import brisque, niqe
+from dgiqa.models.natural_statistics import brisque, il_niqe, niqe
 from dgiqa.training.publish import replace_table
 from dgiqa.weights.files import sha256_of
 
 Rows = npt.NDArray[np.float64]
+MODULES: dict[str, Any] = {"brisque": brisque, "niqe": niqe, "il_niqe": il_niqe}
 #: Kernel widths (over the features' own spread) and ridges that are tried.
 GAMMAS, RIDGES = (0.003, 0.006, 0.012, 0.025), (0.01, 0.03, 0.1, 0.3)
 #: Share of the pictures at each end of a statistic that bounds it.
@@ -41,7 +46,7 @@ CENTRES, HELD = 1500, 10
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("which", choices=("brisque", "niqe"))
+    parser.add_argument("which", choices=MODULES)
     parser.add_argument("--data", required=True, metavar="DATASET=DIR")
     parser.add_argument("--count", type=int, default=3000, metavar="N", help="pictures (default 3000)")
     parser.add_argument("--least", type=float, default=0.85, metavar="MOS", help="of pristine pictures, 0..1")
@@ -49,21 +54,31 @@ def main() -> None:
     args = parser.parse_args()
     dataset, _, root = args.data.partition("=")
     split = read_split(dataset, "train", Path(root))
+    mos = np.asarray(split.mos, np.float64)
     chosen = np.sort(np.random.default_rng(0).permutation(len(split))[: args.count])
-    paths, mos = [split.paths[i] for i in chosen], np.asarray(split.mos, np.float64)[chosen]
-    held = np.arange(len(paths)) % HELD == 0
+    held = chosen[::HELD]
+    kept = np.setdiff1d(np.arange(len(split)) if args.which == "il_niqe" else chosen, held)
+
+    def of(pictures: npt.NDArray[np.int64], step: Callable[[Path], Any]) -> list[Any]:
+        return over(step, [split.paths[i] for i in pictures], args.workers)
+
     if args.which == "brisque":
-        rows = np.array(over(_features, paths, args.workers))
-        parameters = fit_brisque(rows[~held], mos[~held])
+        parameters = fit_brisque(np.array(of(kept, _features)), mos[kept])
     else:
-        best = [path for path, m, h in zip(paths, mos, held, strict=True) if m >= args.least and not h]
-        parameters = fit_niqe(over(_patches, best, args.workers))
-    left_out = [path for path, h in zip(paths, held, strict=True) if h]
+        patches = of(kept[mos[kept] >= args.least], _Patches(args.which))
+        parameters = (fit_niqe if args.which == "niqe" else fit_il_niqe)(patches)
     card = find_card(f"natural_statistics.{args.which}")
     sign = -1.0 if card.settings.get("lower_is_better") else 1.0
-    raw = sign * np.array(over(_Measure(args.which, parameters), left_out, args.workers))
-    print(f"held out, {len(raw)} pictures: SRCC {srcc(raw, mos[held]):.3f}, PLCC {plcc(raw, mos[held]):.3f}")
+    raw = sign * np.array(of(held, _Measure(args.which, parameters)))
+    print(agreement(raw, mos[held]))
     print(publish(card, parameters, raw, mos[held], f"{dataset}, {len(raw)} pictures that were held out"))
+
+
+def agreement(raw: Rows, mos: Rows) -> str:
+    """What is said of the held-out pictures, with a bootstrap 95 % interval."""
+    low, high = interval(resample(raw, mos).srcc) or (np.nan, np.nan)
+    rank, line = srcc(raw, mos), plcc(raw, mos)
+    return f"held out, {len(raw)} pictures: SRCC {rank:.3f} [{low:.3f}, {high:.3f}], PLCC {line:.3f}"
 
 
 def over(step: Callable[[Path], Any], paths: Sequence[Path], workers: int) -> list[Any]:
@@ -76,9 +91,15 @@ def _features(path: Path) -> Rows:
     return brisque.features(decode(path).pixels)
 
 
-def _patches(path: Path) -> Rows:
-    rows, sharp = niqe.patches(decode(path).pixels)
-    return np.asarray(rows[sharp >= niqe.SHARP * sharp.max()], np.float64)
+@dataclasses.dataclass(frozen=True)
+class _Patches:
+    """The statistics of a picture's sharp patches."""
+
+    which: str
+
+    def __call__(self, path: Path) -> Rows:
+        rows, sharp = MODULES[self.which].patches(decode(path).pixels)
+        return np.asarray(rows[sharp >= niqe.SHARP * sharp.max()], np.float64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +108,7 @@ class _Measure:
     parameters: dict[str, Rows]
 
     def __call__(self, path: Path) -> float:
-        module: Any = {"brisque": brisque, "niqe": niqe}[self.which]
-        return float(module.measure(decode(path).pixels, self.parameters))
+        return float(MODULES[self.which].measure(decode(path).pixels, self.parameters))
 
 
 def fit_brisque(rows: Rows, mos: Rows) -> dict[str, Rows]:
@@ -129,9 +149,31 @@ def _kernel(x: Rows, centres: Rows, gamma: float) -> Rows:
 
 def fit_niqe(patches: Sequence[Rows]) -> dict[str, Rows]:
     """Mean and covariance of all pristine patches."""
+    rows = _joined(patches)
+    return {"mean": rows.mean(0), "covariance": np.cov(rows, rowvar=False)}
+
+
+def fit_il_niqe(patches: Sequence[Rows]) -> dict[str, Rows]:
+    """Mean and principal components of all pristine patches, each component over its deviation.
+
+    Raises:
+        UsageError: no more patches than components.
+    """
+    rows = _joined(patches)
+    if len(rows) <= il_niqe.KEPT:
+        raise UsageError(
+            f"{len(rows)} sharp patches can't tell {il_niqe.KEPT} components",
+            hint="take more pictures: a lower --least",
+        )
+    variances, vectors = np.linalg.eigh(np.cov(rows, rowvar=False))
+    components = vectors[:, -il_niqe.KEPT :] / np.sqrt(variances[-il_niqe.KEPT :])
+    return {"mean": rows.mean(0), "components": components}
+
+
+def _joined(patches: Sequence[Rows]) -> Rows:
     rows = np.concatenate(patches)
     print(f"{len(rows)} sharp patches of {len(patches)} pictures")
-    return {"mean": rows.mean(0), "covariance": np.cov(rows, rowvar=False)}
+    return rows
 
 
 def publish(card: ModelCard, parameters: dict[str, Rows], raw: Rows, mos: Rows, note: str) -> str:

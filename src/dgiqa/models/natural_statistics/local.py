@@ -19,12 +19,14 @@ from dgiqa.types import UInt8
 
 Plane: TypeAlias = npt.NDArray[np.float64]
 
-#: Of the Gaussian window: side and deviation in pixels; what keeps flat places finite, of 0..255.
-WINDOW, DEVIATION, STABLE = 7, 7 / 6, 1.0
+#: Of the Gaussian window: side in pixels, six deviations; what keeps flat places finite, of 0..255.
+WINDOW, STABLE = 7, 1.0
 #: Neighbours whose products are looked at: right, below, and the two diagonals.
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 #: What is left of a flat place by rounding.
 _ROUNDING = 1e-9
+#: Of a Weibull distribution: least value that counts, least and largest shape, steps to it.
+_SMALL, _SHAPES, _STEPS = 1e-3, (0.1, 20.0), 6
 #: Luma of sRGB values (ITU-R BT.601).
 _LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -41,14 +43,15 @@ def halved(plane: Plane) -> Plane:
     return np.asarray(image.resize(size, PIL.Image.Resampling.BICUBIC), np.float64)
 
 
-def normalised(plane: Plane, *, dark: bool = False) -> tuple[Plane, Plane]:
+def normalised(plane: Plane, *, dark: bool = False, window: int = WINDOW) -> tuple[Plane, Plane]:
     """The plane less its local mean over its local deviation, and that deviation.
 
     Args:
         dark: whether there is black beyond the edges, as BRISQUE's authors have it; else the edges go on, as NIQE's do.
+        window: pixels along the Gaussian window.
     """
-    mean = _blurred(plane, dark)
-    deviation = np.sqrt(np.abs(_blurred(plane * plane, dark) - mean * mean))
+    mean = _blurred(plane, dark, window)
+    deviation = np.sqrt(np.abs(_blurred(plane * plane, dark, window) - mean * mean))
     values = (plane - mean) / (deviation + STABLE)
     values[np.abs(values) < _ROUNDING] = 0  # in flat places rounding alone would choose the sign
     return values, deviation
@@ -57,6 +60,15 @@ def normalised(plane: Plane, *, dark: bool = False) -> tuple[Plane, Plane]:
 def products(values: Plane) -> list[Plane]:
     """Products with each of :data:`NEIGHBOURS`, wrapped around the edges as the authors' program does."""
     return [values * np.roll(values, shift, (0, 1)) for shift in NEIGHBOURS]
+
+
+def cut(plane: Plane, side: int) -> list[Plane]:
+    """The patches of ``side`` pixels, row by row; what is left over at the right and below is in none."""
+    return [
+        plane[top : top + side, left : left + side]
+        for top in range(0, plane.shape[0] - side + 1, side)
+        for left in range(0, plane.shape[1] - side + 1, side)
+    ]
 
 
 def symmetric(values: Plane) -> tuple[float, float]:
@@ -80,6 +92,34 @@ def asymmetric(values: Plane) -> tuple[float, float, float, float]:
     return shape, mean, sigma_l, sigma_r
 
 
+def unit_scale(shape: float) -> float:
+    """The scale of a generalised Gaussian of that shape whose deviation is 1."""
+    return math.sqrt(math.gamma(1 / shape) / math.gamma(3 / shape))
+
+
+def weibull(values: Plane) -> tuple[float, float]:
+    """Shape and scale of a Weibull distribution of values that are not negative, by greatest likelihood.
+
+    Of the logarithms less their mean, y, the shape k is where the mean of y, weighted by exp(ky), is 1 / k: Newton's
+    steps, from the logarithms' deviation.
+    """
+    logs = np.log(np.maximum(values, _SMALL)).ravel()
+    middle = float(logs.mean())
+    logs -= middle
+    shape = _within(math.pi / math.sqrt(6 * max(float(logs @ logs) / logs.size, 1e-12)))
+    for _ in range(_STEPS):
+        weights = np.exp(shape * logs)
+        total, tilted = float(weights.sum()), weights * logs
+        mean = float(tilted.sum()) / total
+        slope = float(tilted @ logs) / total - mean**2 + 1 / shape**2
+        shape = _within(shape - (mean - 1 / shape) / slope)
+    return shape, math.exp(middle) * float(np.exp(shape * logs).mean()) ** (1 / shape)
+
+
+def _within(shape: float) -> float:
+    return min(max(shape, _SHAPES[0]), _SHAPES[1])
+
+
 @cache
 def _ratios() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Shapes, and of each the square of the mean size over the mean square."""
@@ -88,13 +128,13 @@ def _ratios() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     return shapes, np.array(of)
 
 
-def _blurred(plane: Plane, dark: bool) -> Plane:
+def _blurred(plane: Plane, dark: bool, side: int) -> Plane:
     """By the Gaussian window."""
-    at = np.arange(WINDOW) - WINDOW // 2
-    window = np.exp(-(at**2) / (2 * DEVIATION**2))
+    at = np.arange(side) - side // 2
+    window = np.exp(-(at**2) / (2 * (side / 6) ** 2))
     window /= window.sum()
-    padded = np.pad(plane, WINDOW // 2, "constant" if dark else "edge")
+    padded = np.pad(plane, side // 2, "constant" if dark else "edge")
     for axis in (0, 1):
-        length = padded.shape[axis] - WINDOW + 1
+        length = padded.shape[axis] - side + 1
         padded = np.sum([w * padded.take(range(i, i + length), axis) for i, w in enumerate(window)], 0)
     return np.asarray(padded, np.float64)

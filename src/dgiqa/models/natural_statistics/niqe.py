@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dgiqa.errors import ImageTooSmall
-from dgiqa.models.natural_statistics.local import asymmetric, halved, luma, normalised, products
+from dgiqa.models.natural_statistics.local import asymmetric, cut, halved, luma, normalised, products
 from dgiqa.types import UInt8
 
 #: Pixels along a patch; share of the sharpest patch's deviation from which a pristine one counts.
@@ -44,8 +44,8 @@ def patches(picture: UInt8) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.flo
         side = PATCH >> scale
         values, deviation = normalised(plane)
         if not scale:
-            sharp = np.array([part.mean() for part in _cut(deviation, side)])
-        scales.append(np.array([_features(part) for part in _cut(values, side)]))
+            sharp = np.array([part.mean() for part in cut(deviation, side)])
+        scales.append(np.array([_features(part) for part in cut(values, side)]))
     return np.concatenate(scales, 1), sharp
 
 
@@ -55,11 +55,3 @@ def _features(values: npt.NDArray[np.float64]) -> list[float]:
     for product in products(values):
         row += asymmetric(product)
     return row
-
-
-def _cut(plane: npt.NDArray[np.float64], side: int) -> list[npt.NDArray[np.float64]]:
-    return [
-        plane[top : top + side, left : left + side]
-        for top in range(0, plane.shape[0] - side + 1, side)
-        for left in range(0, plane.shape[1] - side + 1, side)
-    ]
