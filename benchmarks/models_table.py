@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from dgiqa import models
 from dgiqa.cards import ModelCard
 from dgiqa.models import DEFAULT, list_models
 
@@ -53,7 +54,10 @@ def weights(card: ModelCard) -> str:
         return "none: a formula"
     if any(file.embedded for file in files):
         return "in the wheel"
-    return "`dgiqa fetch`" if any(file.url for file in files) else "the authors' checkpoint, `dgiqa convert`"
+    if any(file.url for file in files):
+        return "`dgiqa fetch`"
+    converts = (Path(models.__file__).parent / card.arch / "convert.py").is_file()
+    return "the authors' checkpoint, `dgiqa convert`" if converts else "none published"
 
 
 if __name__ == "__main__":

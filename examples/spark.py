@@ -19,7 +19,10 @@ from dgiqa.executors.arrow import ArrowScorer, kept, schema
 
 
 def score(paths: DataFrame, model: str = "default") -> DataFrame:
-    """Rows of ``paths``, a frame with a column of text ``path``; the path comes out as text again."""
+    """Rows of ``paths``, a frame with a column of text ``path``; the path comes out as text again.
+
+    For a model that compares, a column ``ref`` names the originals.
+    """
     function = ArrowScorer(partial(kept, model))
     columns = pa.schema([("path", pa.string()), *list(schema())[1:]])
 
@@ -27,7 +30,8 @@ def score(paths: DataFrame, model: str = "default") -> DataFrame:
         for batch in function.map_batches(batches):
             yield batch.set_column(0, columns[0], batch.column(0).cast(pa.string()))
 
-    return paths.select("path").mapInArrow(scored, from_arrow_schema(columns))
+    wanted = [name for name in ("path", "ref") if name in paths.columns]
+    return paths.select(*wanted).mapInArrow(scored, from_arrow_schema(columns))
 
 
 def main() -> None:
