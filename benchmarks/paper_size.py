@@ -4,7 +4,8 @@
 
 Each network in a process of its own: made, given the picture's views as its card's recipe cuts them, run view by view
 as the torch runtime does. The first run is not counted; the time is the median of the others, the memory the most that
-the process ever held. Depth is a constant map: its network comes on top. Random weights cost what trained ones cost.
+the process ever held. Depth is a constant map and MA-AGIQA's vectors are zeros: the networks that make them come on
+top. Random weights cost what trained ones cost.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ def measure(card: ModelCard, picture: Path, threads: int, repeats: int) -> dict[
     if card.reference == "full":
         views = type(views)(views.color, views.depth, views.boxes, views.color)
     module = build_network(card).eval()
+    if card.arch == "ma_agiqa":
+        _without_its_model(module)
     network = TorchNetwork(module, "cpu")
     seconds = []
     for _ in range(repeats + 1):
@@ -101,6 +104,8 @@ def measure(card: ModelCard, picture: Path, threads: int, repeats: int) -> dict[
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     with torch.device("meta"):
         blank = build_network(card).eval()
+        if card.arch == "ma_agiqa":
+            _without_its_model(blank)
     arrays = [torch.from_numpy(a).to("meta") for a in (views.color, views.depth, views.reference) if a is not None]
     # The fused attention kernels are not counted; the plain one is.
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
@@ -113,6 +118,15 @@ def measure(card: ModelCard, picture: Path, threads: int, repeats: int) -> dict[
         "seconds": statistics.median(seconds[1:]),
         "megabytes": held,
     }
+
+
+def _without_its_model(module: Any) -> None:
+    """Vectors of zeros in the place of a large multimodal model's, which comes on top."""
+    import torch
+
+    vectors = torch.zeros(1, 2, module.vectors)
+    squares = torch.zeros(1, module.side, module.side, 3, dtype=torch.uint8)
+    module.forward = lambda color: module.score(squares, vectors)
 
 
 if __name__ == "__main__":
