@@ -340,7 +340,7 @@ def test_every_embedded_file_is_what_its_card_says():
     )
     needed = {find_card(DEFAULT).folder, find_card(find_card(DEFAULT).recipe.depth).folder}
     assert 0 < sum(size for path, size in checked.items() if path.parent in needed) < 20_000_000, "the default's own"
-    assert sum(checked.values()) < 30_000_000, "all that comes in the wheel"
+    assert sum(checked.values()) < 40_000_000, "all that comes in the wheel"
 
 
 def test_the_default_is_whole_without_a_download():
