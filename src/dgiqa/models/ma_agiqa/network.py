@@ -153,31 +153,33 @@ class SmallMAAGIQA(nn.Module):
 
 
 class SmallJudge(nn.Module):
-    """All of the small network behind its trunk: MANIQA on all maps, two learnt questions to the deepest one.
+    """All of the small network behind its trunk: MANIQA on its maps, and two learnt questions to them.
 
     Shapes:
         maps: finest first, (N, C_i, n · side, n · side) float, such as 48, 24 and 12 pixels; returns (N,).
 
     Args:
         channels: C_i.
-        side: of the map that MANIQA sees.
+        side: of the map as which they are read.
         width: channels of MANIQA's first round.
+        dropout: share of the trunk's channels that are left out in training, each time others.
     """
 
-    def __init__(self, channels: Sequence[int], *, side: int = 6, width: int = 64) -> None:
+    def __init__(self, channels: Sequence[int], *, side: int = 6, width: int = 64, dropout: float = 0.3) -> None:
         super().__init__()
         self.side = side
+        inputs = sum(channels)
         self.standards = nn.ModuleList(Standard(count) for count in channels)
-        self.questions = Questions(channels[-1])
-        self.judge = Judge(
-            sum(channels), width, side=side, vectors=channels[-1], window=side // 2, hidden=width, scrambled=False
-        )
+        self.dropout = nn.Dropout2d(dropout)
+        self.questions = Questions(inputs)
+        self.judge = Judge(inputs, width, side=side, vectors=inputs, window=side // 2, hidden=width, scrambled=False)
         # The middle of MOS: places whose scores are cut off at 0 from the start would learn nothing.
         nn.init.constant_(self.judge.head.score.get_parameter("3.bias"), 0.5)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         standard = [module(features) for module, features in zip(self.standards, maps, strict=True)]
-        out: Tensor = self.judge(join(standard, self.side), self.questions(standard[-1]))
+        features = self.dropout(join(standard, self.side))
+        out: Tensor = self.judge(features, self.questions(features))
         return out
 
     def fit_statistics(self, maps: Sequence[Tensor]) -> None:

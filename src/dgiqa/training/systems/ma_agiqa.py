@@ -1,7 +1,7 @@
 """MA-AGIQA at small width: one stage, with the paper's loss, of everything behind the frozen trunk.
 
-    maps of the frozen trunk, mirrored at random ──→ MANIQA ──────────→ expert ─┐
-                     └─ deepest ──two learnt questions─→ two vectors ─→ experts ┴─ gate ─→ score, against MOS
+    maps of the frozen trunk, mirrored, some channels left out ─┬─ MANIQA ──────────────────→ expert ─┐
+                                                                └─ questions ─→ vectors ─→ experts ─┴ gate ─→ score
 
 Wang et al., arXiv:2404.17762: the mean squared error of the score, one stage, nothing else in the loss. The authors go
 on from ImageNet's ViT with a rate of 1e-5; here all that is trained starts from random weights, so the rate is higher.
