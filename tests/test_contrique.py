@@ -23,8 +23,10 @@ from dgiqa.models import build_network, find_card, list_models
 from dgiqa.models.contrique.convert import convert, official_name, read_ridge
 from dgiqa.models.contrique.network import Contrique, halve
 from dgiqa.models.official import blank
+from dgiqa.runtimes.onnx import open_file
 from dgiqa.training.small import RECIPE
 from dgiqa.training.systems import contrique as training
+from dgiqa.types import Views
 from dgiqa.weights.files import read_state
 from formula import filled, formula
 
@@ -135,6 +137,16 @@ def test_exported_it_gives_the_same(part: str, tmp_path: Path) -> None:
     settings = {"part": part, "size": "mobile"}
     card = dataclasses.replace(find_card("contrique.koniq10k"), recipe=RECIPE, reference=reference, settings=settings)  # type: ignore[arg-type]
     assert export(build_network(card), card, tmp_path / "mobile.onnx") <= TOLERANCE
+
+
+def test_exported_it_takes_pictures_of_their_own_size(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    card = dataclasses.replace(find_card("contrique.koniq10k"), settings={"size": "mobile"})
+    network, file = build_network(card), tmp_path / "native.onnx"
+    assert export(network, card, file) <= TOLERANCE
+    color = pictures(1, 131, 190)
+    with torch.no_grad():
+        assert open_file(file).run(Views(color.numpy())) == pytest.approx(network(color).numpy(), abs=1e-5)
 
 
 # The authors' files ------------------------------------------------------------------------------------------

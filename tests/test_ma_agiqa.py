@@ -679,3 +679,8 @@ def test_training_learns_the_order() -> None:
     with torch.no_grad():
         raw = judge.eval()(own.maps(places)).numpy()
     assert scipy.stats.spearmanr(raw, own.mos).statistic > 0.8
+
+
+def test_what_asks_another_model_is_not_exported(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^ma_agiqa\.agiqa3k can't be exported: it asks another program"):
+        export(official.blank(lambda: MAAGIQA(**NARROW)), find_card("ma_agiqa.agiqa3k"), tmp_path / "no.onnx")

@@ -18,13 +18,15 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dgiqa.cards import ModelCard
-from dgiqa.errors import WeightsError
+from dgiqa.errors import UsageError, WeightsError
 from dgiqa.export.half import round_weights, store_half
 from dgiqa.runtimes.onnx import inputs_of, open_file
 from dgiqa.types import Views
 
 #: Largest difference between torch and ONNX Runtime that an export may have, in raw units.
 TOLERANCE = 1e-4
+#: Side of the views that are tried where pictures come in their own size.
+NATIVE = 256
 
 
 def export(network: nn.Module, card: ModelCard, path: Path, *, half: bool = False) -> float:
@@ -36,12 +38,15 @@ def export(network: nn.Module, card: ModelCard, path: Path, *, half: bool = Fals
     16 bits, in ``network`` as well, and stored so.
 
     Raises:
+        UsageError: the network says of itself that it can't be exported (``exportable``).
         WeightsError: the difference is over TOLERANCE; ``path`` stays as it was.
     """
+    if not getattr(network, "exportable", True):
+        raise UsageError(f"{card.name} can't be exported: it asks another program while it scores")
     network = network.eval()
     if half:
         round_weights(network)
-    side = card.recipe.crop or card.recipe.short_side
+    side = _side(card)
     names = sorted(inputs_of(card))  # in the order in which networks take them
     views = example(names, (side, side + (card.recipe.multiple if not card.recipe.crop else 0)))
     model = trace(network, names, views, free=() if card.recipe.crop else (1, 2))
@@ -122,6 +127,11 @@ def _without_traces(model: Any) -> Any:
     return model
 
 
+def _side(card: ModelCard) -> int:
+    """Of the views that are tried."""
+    return card.recipe.crop or card.recipe.short_side or NATIVE
+
+
 def example(names: list[str], size: tuple[int, int]) -> tuple[torch.Tensor, ...]:
     """A view of noise of that (height, width) for each input, the same every time."""
     generator = torch.Generator().manual_seed(0)
@@ -131,10 +141,7 @@ def example(names: list[str], size: tuple[int, int]) -> tuple[torch.Tensor, ...]
 
 def _difference(network: nn.Module, card: ModelCard, path: Path, names: list[str]) -> float:
     exported, worst = open_file(path), 0.0
-    side, step = (
-        card.recipe.crop or card.recipe.short_side,
-        0 if card.recipe.crop else 5 * card.recipe.multiple,
-    )
+    side, step = _side(card), 0 if card.recipe.crop else 5 * card.recipe.multiple
     for size in {(side, side), (side, side + step), (side + step, side)}:
         views = example(names, size)
         with torch.no_grad():

@@ -46,6 +46,8 @@ class MAAGIQA(nn.Module):
         width, heads: of the ViT; MANIQA's first round is as wide.
     """
 
+    #: It asks the large multimodal model while it scores, which no graph can.
+    exportable = False
     asks: Tensor
 
     def __init__(self, *, vectors: int = 4096, side: int = 224, width: int = 768, heads: int = 12) -> None:
