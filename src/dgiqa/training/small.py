@@ -302,6 +302,7 @@ def publish(
     args.out.mkdir(parents=True, exist_ok=True)
     relative = next(card for card in list_models() if card.arch == arch)
     trunk, file = find_card(TRUNK), args.out / f"{tag}.onnx"
+    passes = f" --epochs {args.epochs:g}" if "epochs" in args else ""
     card = dataclasses.replace(
         relative,
         name=f"{arch}.{tag}",
@@ -319,7 +320,7 @@ def publish(
             data,
             initialisation=f"{trunk.label}, frozen; the rest random",
             teachers=teachers,
-            command=f"python -m dgiqa.training.systems.{arch} --data biq2021=BIQ2021 --out small/{arch}",
+            command=f"python -m dgiqa.training.systems.{arch} --data biq2021=BIQ2021{passes} --out small/{arch}",
         ),
         licence=dataclasses.replace(
             trunk.licence,
