@@ -173,7 +173,7 @@ class MobileDiffV2IQA(nn.Module):
         super().__init__()
         self.trunk = FrozenMobileNetV2()
         denoiser = Denoiser(
-            inner=8, multiples=(1, 2, 4, 8), attending=(3,), blocks=1, dropout=0.0, groups=4, prior=0.15
+            inner=8, multiples=(1, 2, 4, 8), attending=(3,), blocks=1, dropout=0.0, groups=4, prior=0.05
         )
         self.restoration = Restoration(denoiser, side=self.RESTORED, steps=steps, every=every)
         self.judge = Judge(sum(FrozenMobileNetV2.CHANNELS))
