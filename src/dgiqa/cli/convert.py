@@ -40,7 +40,10 @@ def run(args: argparse.Namespace) -> int:
             raise RuntimeMissing(
                 "converting needs PyTorch, which is not installed", hint="pip install 'dgiqa[torch]'"
             ) from error
-        raise UsageError(f"{card.arch} has no conversion", hint="its weights are used as they are published") from error
+        raise UsageError(
+            f"{card.arch} has no conversion",
+            hint=f"its authors have published no weights, or they are used as they are: `dgiqa models {card.name}`",
+        ) from error
     for file in args.files:
         if not file.is_file():
             raise UsageError(f"{file}: no such file")
