@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dgiqa.cards import ModelCard
 from dgiqa.models import of_size
 from dgiqa.models.dgiqa.network import Normalise
-from dgiqa.models.trunks.maps import Standard, pool
+from dgiqa.models.trunks.maps import Standards, pool
 from dgiqa.models.trunks.mobilenet import FrozenMobileNetV2
 from dgiqa.models.trunks.resnet import CHANNELS, ResNet50
 from dgiqa.models.trunks.vit import ViT
@@ -90,21 +90,20 @@ class Judge(nn.Module):
     ) -> None:
         super().__init__()
         self.side = side
-        self.standards = nn.ModuleList(Standard(count) for count in channels)
+        self.standards = Standards(channels)
         self.vit = ViT(size=side, patch=1, inputs=channels[-1], width=width, depth=depth, heads=heads)
         self.adapter = Adapter(channels, width=width, depth=depth, latent=latent, side=side)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        standard = [module(features) for module, features in zip(self.standards, maps, strict=True)]
+        standard = self.standards(maps)
         # Filtered at its full size the finest map would cost half as much as all the rest.
         standard[0] = F.avg_pool2d(standard[0], 2)
         out: Tensor = self.adapter(self.vit, pool(standard[-1], self.side), standard)
         return out
 
     def fit_statistics(self, maps: Sequence[Tensor]) -> None:
-        """Takes each channel's mean and deviation over some pictures, by which it is standardised from then on."""
-        for module, features in zip(self.standards, maps, strict=True):
-            module.fit_statistics(features)  # type: ignore[operator]
+        """See :class:`~dgiqa.models.trunks.maps.Standards`."""
+        self.standards.fit_statistics(maps)
 
 
 class Adapter(nn.Module):

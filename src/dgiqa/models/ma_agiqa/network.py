@@ -24,7 +24,7 @@ from dgiqa.imaging.resize import resize
 from dgiqa.models import of_size
 from dgiqa.models.ma_agiqa.vectors import PROMPTS, open_lmm
 from dgiqa.models.trunks.maniqa import DualHead, Maniqa
-from dgiqa.models.trunks.maps import Standard, join
+from dgiqa.models.trunks.maps import Standards, join
 from dgiqa.models.trunks.mobilenet import FrozenMobileNetV2
 from dgiqa.models.trunks.vit import ViT
 
@@ -171,7 +171,7 @@ class SmallJudge(nn.Module):
         super().__init__()
         self.side = side
         inputs = sum(channels)
-        self.standards = nn.ModuleList(Standard(count) for count in channels)
+        self.standards = Standards(channels)
         self.dropout = nn.Dropout2d(dropout)
         self.questions = Questions(inputs)
         self.judge = Judge(inputs, width, side=side, vectors=inputs, window=side // 2, hidden=width, scrambled=False)
@@ -179,15 +179,14 @@ class SmallJudge(nn.Module):
         nn.init.constant_(self.judge.head.score.get_parameter("3.bias"), 0.5)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        standard = [module(features) for module, features in zip(self.standards, maps, strict=True)]
+        standard = self.standards(maps)
         features = self.dropout(join(standard, self.side))
         out: Tensor = self.judge(features, self.questions(features))
         return out
 
     def fit_statistics(self, maps: Sequence[Tensor]) -> None:
-        """Takes each channel's mean and deviation over some pictures, by which it is standardised from then on."""
-        for module, features in zip(self.standards, maps, strict=True):
-            module.fit_statistics(features)  # type: ignore[operator]
+        """See :class:`~dgiqa.models.trunks.maps.Standards`."""
+        self.standards.fit_statistics(maps)
 
 
 class Questions(nn.Module):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from dgiqa.cards import ModelCard
 from dgiqa.models import of_size
 from dgiqa.models.satqa.blocks import MultiStreamBlock, PatchAttention
-from dgiqa.models.trunks.maps import Standard, join
+from dgiqa.models.trunks.maps import Standard, Standards, join
 from dgiqa.models.trunks.mobilenet import FrozenMobileNetV2
 from dgiqa.models.trunks.resnet import CHANNELS, ResNet50
 from dgiqa.models.trunks.vit import ViT
@@ -80,8 +80,8 @@ class Small(nn.Module):
 
     def fit_statistics(self, maps: Sequence[Tensor]) -> None:
         """Takes each channel's mean and deviation over some pictures, by which it is standardised from then on."""
-        for standard, m in zip([*self.encoder.standardise, self.judge.standardise], [*maps, maps[-1]], strict=True):
-            standard.fit_statistics(m)
+        self.encoder.standardise.fit_statistics(maps)
+        self.judge.standardise.fit_statistics(maps[-1])
 
 
 def build(card: ModelCard) -> nn.Module:
@@ -122,11 +122,11 @@ class SmallEncoder(nn.Module):
         super().__init__()
         self.side = side
         channels = FrozenMobileNetV2.CHANNELS
-        self.standardise = nn.ModuleList(Standard(c) for c in channels)
+        self.standardise = Standards(channels)
         self.reduce = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(channels, self.WIDTHS, strict=True))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        standard = [layer(m) for layer, m in zip(self.standardise, maps, strict=True)]
+        standard = self.standardise(maps)
         reduced = [F.relu(reduce(m)) for reduce, m in zip(self.reduce, standard, strict=True)]
         return join(reduced, self.side)
 

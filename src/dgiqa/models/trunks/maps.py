@@ -38,6 +38,21 @@ class Standard(Standardising):
         return self.standardise(features)
 
 
+class Standards(nn.ModuleList):
+    """A :class:`Standard` for each of several maps. (N, C_i, H_i, W_i) each to a list of the same."""
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__(Standard(count) for count in channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        return [standard(features) for standard, features in zip(self, maps, strict=True)]
+
+    def fit_statistics(self, maps: Sequence[Tensor]) -> None:
+        """Takes each channel's mean and deviation over some pictures, by which it is standardised from then on."""
+        for standard, features in zip(self, maps, strict=True):
+            standard.fit_statistics(features)  # type: ignore[operator]
+
+
 def pool(features: Tensor, side: int) -> Tensor:
     """Means of equal blocks: (N, C, n · side, n · side) to (N, C, side, side).
 
