@@ -1,6 +1,6 @@
 """What decoding JPEGs at a reduced scale does to scores, and how much sooner they come.
 
-    python benchmarks/reduced.py FOLDER [FOLDER...] [--reduce 1.4 2] [--workers 1] [--out FILE.json]
+    python benchmarks/reduced.py FOLDER [FOLDER...] [--model CARD] [--reduce 1.4 2] [--out FILE.json]
 
 Every JPEG is scored from all its pixels, and with each value of the recipe's ``reduce``: the least ratio of the decoded
 short side to the one that the recipe resizes to. Changes are in points of 100, over the pictures that were reduced.
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     card = find_card(args.model)
-    network, depth = open_runtime(card), open_depth(card.recipe.depth)
+    network, depth = open_runtime(card), open_depth(card.recipe.depth) if card.recipe.depth else None
     scorers = {"full": dgiqa.Scorer(card, network, depth)}
     for value in args.reduce:
         own = dataclasses.replace(card, recipe=dataclasses.replace(card.recipe, reduce=value))

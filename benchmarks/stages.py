@@ -1,6 +1,6 @@
 """Where the time of a score goes, against Pillow's plain decode of the same files, one thread, taking turns.
 
-    python benchmarks/stages.py --pictures FOLDER [--repeat 3] [--out STAGES.json]
+    python benchmarks/stages.py --pictures FOLDER [--model CARD] [--repeat 3] [--out STAGES.json]
 
 Per picture: Pillow's decode of all pixels alone; a whole score; a whole score with ``fast``; and the parts of a score.
 The decode of a score holds the colour profile, turning and resizing, too. Medians over pictures of each one's fastest
@@ -36,13 +36,14 @@ GROWTH = ((1152, 864), (2000, 1500), (4000, 3000), (8000, 6000))
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=Path, required=True)
+    parser.add_argument("--model", default="default")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("STAGES.json"))
     args = parser.parse_args()
     files = [Path(item.path) for item in dgiqa.find([args.pictures]) if item.error is None]
-    card = find_card("default")
-    network, depth = open_runtime(card), open_depth(card.recipe.depth)
-    scorer, fast = dgiqa.load(), dgiqa.load(fast=True)
+    card = find_card(args.model)
+    network, depth = open_runtime(card), open_depth(card.recipe.depth) if card.recipe.depth else None
+    scorer, fast = dgiqa.load(args.model), dgiqa.load(args.model, fast=True)
 
     def parts(file: Path) -> dict[str, float]:
         clock = [time.perf_counter()]

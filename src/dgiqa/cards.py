@@ -20,7 +20,7 @@ import numpy as np
 
 from dgiqa.errors import CardError
 
-Kernel = Literal["bilinear", "bicubic", "lanczos", "box", "linear-opencv", "cubic-opencv"]
+Kernel = Literal["bilinear", "bicubic", "lanczos", "box", "box-bicubic", "linear-opencv", "cubic-opencv"]
 
 
 @dataclass(frozen=True)

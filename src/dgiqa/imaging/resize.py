@@ -4,6 +4,8 @@
 they are antialiased. ``linear-opencv`` and ``cubic-opencv`` reproduce OpenCV's INTER_LINEAR and INTER_CUBIC
 on uint8 within one grey level: two or four taps whatever the reduction, half-pixel centres, replicated
 border, cubic a = -0.75. Networks published with such code were fitted to its aliasing, hence the copy.
+``box-bicubic`` takes the mean of squares of 2, 4 or 8 pixels first and only then bicubic taps: what a JPEG decoded at
+that fraction of its size gives too, within rounding, so that a large one needs no full decoding.
 """
 
 from __future__ import annotations
@@ -25,7 +27,10 @@ _PILLOW = {
     "bicubic": PIL.Image.Resampling.BICUBIC,
     "lanczos": PIL.Image.Resampling.LANCZOS,
     "box": PIL.Image.Resampling.BOX,
+    "box-bicubic": PIL.Image.Resampling.BICUBIC,
 }
+#: Sides of the squares whose mean ``box-bicubic`` takes: the fractions at which JPEGs can be decoded.
+_SQUARES = (8, 4, 2)
 _TAPS = {"linear-opencv": 2, "cubic-opencv": 4}
 _ROWS = 64  # output rows made at a time: temporaries stay at a few MB whatever the picture
 
@@ -44,7 +49,7 @@ def resize(pixels: UInt8, width: int, height: int, kernel: Kernel) -> UInt8:
     if pixels.shape[:2] == (height, width):
         return pixels
     if kernel in _PILLOW:
-        return np.asarray(PIL.Image.fromarray(pixels).resize((width, height), _PILLOW[kernel]))
+        return np.asarray(_resize_picture(PIL.Image.fromarray(pixels), (width, height), kernel))
     out = np.empty((height, width, *pixels.shape[2:]), np.uint8)
     for rows, values in _interpolate(pixels, width, height, _TAPS[kernel]):
         np.rint(values, out=values)
@@ -102,7 +107,15 @@ def fit_picture(picture: PIL.Image.Image, recipe: Recipe, full: tuple[int, int])
     size = fit_size(*full, recipe)
     if recipe.kernel not in _PILLOW or picture.size == size:
         return picture
-    return picture.resize(size, _PILLOW[recipe.kernel])
+    return _resize_picture(picture, size, recipe.kernel)
+
+
+def _resize_picture(picture: PIL.Image.Image, size: tuple[int, int], kernel: Kernel) -> PIL.Image.Image:
+    """By one of Pillow's kernels."""
+    if kernel == "box-bicubic":
+        ratio = min(picture.size) // min(size)
+        picture = picture.reduce(next((side for side in _SQUARES if side <= ratio), 1))
+    return picture.resize(size, _PILLOW[kernel])
 
 
 def _interpolate(source: UInt8 | Float32, width: int, height: int, taps: int) -> Iterator[tuple[slice, Float32]]:

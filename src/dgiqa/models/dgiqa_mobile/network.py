@@ -135,10 +135,10 @@ class DGIQAMobile(nn.Module):
         if not hidden:
             self.color_trunk.stages = self.color_trunk.stages[: TAPS[-1] + 1]
 
-    def forward(self, color: Tensor, depth: Tensor) -> Tensor:
+    def forward(self, color: Tensor, depth: Tensor | None = None) -> Tensor:
         cells, shares = self._look(color)
         gathered = _gather(self.color_bridges, [cells[tap] for tap in TAPS])  # (N, width, H/32, W/32)
-        deep = gathered if self.asks == "alone" else self._deep(quarter_depth(depth))
+        deep = gathered if self.asks == "alone" else self._deep(quarter_depth(_given(depth)))
         fused = self.depth_car(deep, gathered) if self.asks == "color" else self.depth_car(gathered, deep)
         stacked = self.dilated(torch.cat([fused, gathered], 1))
         scores: Tensor = self.head(_statistics(cells, shares), _spread_over(stacked))
@@ -321,6 +321,12 @@ def _last_channels(stages: int) -> int:
 
 #: Channels of ``DGIQAMobile.first`` of 1, 2, ... stages; no two are equal.
 _FIRST_CHANNELS = [3 * sum(CHANNELS[: n - 1]) + _last_channels(n) for n in range(1, len(CHANNELS) + 1)]
+
+
+def _given(depth: Tensor | None) -> Tensor:
+    if depth is None:
+        raise ValueError("the network asks depth and there is none")
+    return depth
 
 
 def quarter_depth(depth: Tensor) -> Tensor:
