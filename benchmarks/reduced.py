@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import numpy as np
 
 import dgiqa
 from dgiqa.depth import open_depth
+from dgiqa.errors import ImageError
 from dgiqa.metrics.correlation import srcc
 from dgiqa.models import find_card
 from dgiqa.runtimes import open_runtime
@@ -48,6 +50,11 @@ def compare(folder: Path, scorers: dict[str, dgiqa.Scorer]) -> dict[str, object]
     seconds: dict[str, list[float]] = {name: [] for name in scorers}
     for found in dgiqa.find([folder]):
         if found.error is not None or not found.path.lower().endswith((".jpg", ".jpeg")):
+            continue
+        try:
+            scorers["full"].score(found)
+        except ImageError as error:
+            print(f"left out: {error}", file=sys.stderr)
             continue
         for name, scorer in scorers.items():  # taking turns
             start = time.perf_counter()

@@ -159,8 +159,8 @@ WRONG = [
     (
         '"bilinear"',
         '"cubic"',
-        "recipe: kernel: 'cubic' is not one of 'bilinear', 'bicubic', 'lanczos', 'box', 'linear-opencv', "
-        "'cubic-opencv'",
+        "recipe: kernel: 'cubic' is not one of 'bilinear', 'bicubic', 'lanczos', 'box', 'box-bicubic', "
+        "'linear-opencv', 'cubic-opencv'",
     ),
     ("crop = 32", "crop = 65", "recipe: crop must be between 1 and short_side"),
     ("crop = 32", "", "recipe: crop must be between 1 and short_side"),
@@ -338,9 +338,13 @@ def test_every_embedded_file_is_what_its_card_says():
     assert {path for path in checked if path.suffix != ".py"} == on_disk, (
         "every weights file in the wheel belongs to a card"
     )
-    needed = {find_card(DEFAULT).folder, find_card(find_card(DEFAULT).recipe.depth).folder}
-    assert 0 < sum(size for path, size in checked.items() if path.parent in needed) < 20_000_000, "the default's own"
-    assert sum(checked.values()) < 40_000_000, "all that comes in the wheel"
+    default = find_card(DEFAULT)
+    assert default.explain is not None
+    files = [(default, "onnx"), (find_card(default.recipe.depth), "onnx")]
+    own = sum(checked[card.folder / card.weights[kind].file] for card, kind in files)
+    own += checked[default.folder / default.explain.weights.file]
+    assert 0 < own < 20_000_000, "the default's own"
+    assert sum(checked.values()) < 55_000_000, "all that comes in the wheel"
 
 
 def test_the_default_is_whole_without_a_download():

@@ -181,6 +181,15 @@ def test_every_part_of_a_changed_network_is_used(settings: dict[str, object]) ->
     assert (changed != whole) == ("hidden" in settings or settings["asks"] == "alone")
 
 
+def test_depth_is_wanted_by_those_that_ask_it() -> None:
+    color, depth = inputs((64, 64), True)
+    alone = DGIQAMobile(asks="alone").eval()
+    with torch.no_grad():
+        assert torch.equal(alone(color), alone(color, depth))
+        with pytest.raises(ValueError, match="asks depth and there is none"):
+            DGIQAMobile().eval()(color)
+
+
 def test_settings_that_the_network_does_not_have() -> None:
     card = find_card("dgiqa_mobile.biq2021")
     for settings in (

@@ -17,6 +17,7 @@ pytest.importorskip("pyspark")
 if not shutil.which("java"):
     pytest.skip("Spark needs Java", allow_module_level=True)
 
+import dgiqa
 from dgiqa.cli import main
 from dgiqa.results.run import read_run
 
@@ -62,3 +63,21 @@ def test_rows_are_those_of_one_machine(spark, tmp_path: Path) -> None:
     assert {path: {**row, "notes": None} for path, row in found.items()} == {
         path: {**row, "notes": None} for path, row in wanted.items()
     }
+
+
+def test_a_column_of_originals_is_compared_with(spark, tmp_path: Path) -> None:
+    from pyspark import cloudpickle
+
+    module = example()
+    cloudpickle.register_pickle_by_value(module)
+    pictures = ROOT / "docs" / "pictures"
+    pairs = [("landscape-low-light.jpg", "landscape.jpg"), ("street-haze.jpg", "street.jpg")]
+    rows = [(str(pictures / spoiled), str(pictures / whole)) for spoiled, whole in pairs]
+    rows.append((str(pictures / "room.jpg"), str(tmp_path / "missing.jpg")))
+    frame = spark.createDataFrame(rows, ["path", "ref"]).repartition(2)
+    found = {row["path"]: row.asDict() for row in module.score(frame, "full_reference.ssim").collect()}
+    assert [found[path]["status"] for path, _ in rows] == ["ok", "ok", "failed"]
+    assert "missing.jpg" in found[rows[-1][0]]["error"]
+    ssim = dgiqa.load("full_reference.ssim", None)
+    for path, original in rows[:2]:
+        assert found[path]["raw"] == ssim.score(path, ref=original).as_row()["raw"]
