@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import PIL.Image
@@ -189,6 +190,17 @@ def test_a_wide_profile_is_converted_to_srgb(kind):
     assert np.abs(image.pixels - expected).max() <= 2
     assert np.abs(image.pixels - muted.astype(int)).max() >= 4  # it does something
     assert image.notes == ("ICC profile 'wide test' converted to sRGB",)
+
+
+def test_threads_share_a_profile():
+    """It is opened once; whoever uses it at the same time gets the colours of whoever is alone."""
+    random = np.random.default_rng(0).integers(0, 256, (4, 400, 500, 3), np.uint8)
+    sources = [encode(picture, "PNG", icc_profile=pictures.rgb_profile()) for picture in random]
+    alone = [decode(source).pixels for source in sources]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda source: decode(source).pixels, sources * 5))
+    for k, found in enumerate(together):
+        np.testing.assert_array_equal(found, alone[k % 4])
 
 
 def test_a_profile_that_is_srgb_changes_nothing():

@@ -118,7 +118,7 @@ def test_a_flat_picture_stays_flat(size, new_size, kernel, value):
 @given(SIZES, SIZES, SIZES, SIZES, st.sampled_from([kernel for kernel in KERNELS if not kernel.startswith("box")]))
 @settings(max_examples=60, deadline=None)
 def test_resizing_has_no_favoured_side(width, height, new_width, new_height, kernel):
-    """Half-pixel centres: mirroring before or after is the same. (box breaks ties to one side, and squares begin at one corner.)"""
+    """Half-pixel centres: mirroring before or after is the same. (box breaks ties, squares have a first corner.)"""
     pixels = noise(width, height, seed=height)
     before = resize(np.ascontiguousarray(pixels[::-1, ::-1]), new_width, new_height, kernel)
     after = resize(pixels, new_width, new_height, kernel)[::-1, ::-1]

@@ -7,6 +7,8 @@ to sRGB, and only then composited on the background, which is an sRGB colour.
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -106,24 +108,48 @@ def _apply_profile(image: PIL.Image.Image, profile: Any, notes: list[str], own: 
 def _through_profile(image: PIL.Image.Image, data: bytes, notes: list[str], own: bool) -> PIL.Image.Image:
     from PIL import ImageCms
 
-    profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
-    space = profile.profile.xcolor_space.strip()
-    if image.mode == "L" and space == "RGB":
+    profile = _profile(data)
+    if image.mode == "L" and profile.space == "RGB":
         image = image.convert("RGB")
-    if _SPACES[image.mode] != space:
-        notes.append(f"ICC profile for {space} ignored on {_SPACES[image.mode]} pixels")
+    if _SPACES[image.mode] != profile.space:
+        notes.append(f"ICC profile for {profile.space} ignored on {_SPACES[image.mode]} pixels")
         return image if image.mode == "RGB" else image.convert("RGB")
-    srgb = ImageCms.createProfile("sRGB")
-    transform = ImageCms.buildTransform(profile, srgb, image.mode, "RGB")
-    if image.mode != "CMYK" and _changes_nothing(transform, image.mode):
+    transform = _transform(data, image.mode)
+    if transform is None:
         return image if image.mode == "RGB" else image.convert("RGB")
     in_place = own and image.mode == "RGB"
     converted = ImageCms.applyTransform(image, transform, inPlace=in_place) or image
     if converted is image and not in_place:
         raise ValueError("no image came out of the transform")
-    description = " ".join(ImageCms.getProfileDescription(profile).split())[:60]
-    notes.append(f"ICC profile {description!r} converted to sRGB")
+    notes.append(f"ICC profile {profile.description!r} converted to sRGB")
     return converted
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """An embedded profile: its colour space, what it calls itself, and Pillow's own object."""
+
+    space: str
+    description: str
+    opened: Any
+
+
+@lru_cache(maxsize=8)  # pictures of one camera have one profile
+def _profile(data: bytes) -> _Profile:
+    from PIL import ImageCms
+
+    opened = ImageCms.ImageCmsProfile(io.BytesIO(data))
+    description = " ".join(ImageCms.getProfileDescription(opened).split())[:60]
+    return _Profile(opened.profile.xcolor_space.strip(), description, opened)
+
+
+@lru_cache(maxsize=8)
+def _transform(data: bytes, mode: str) -> Any:
+    """From the profile's colours to sRGB; None where that is sRGB already. Threads may share it."""
+    from PIL import ImageCms
+
+    transform = ImageCms.buildTransform(_profile(data).opened, ImageCms.createProfile("sRGB"), mode, "RGB")
+    return None if mode != "CMYK" and _changes_nothing(transform, mode) else transform
 
 
 def _changes_nothing(transform: Any, mode: str) -> bool:
