@@ -13,10 +13,11 @@ check:  ## style, types, layers
 	lint-imports
 
 test:
-	OMP_WAIT_POLICY=passive $(PYTHON) -m pytest
+	OMP_WAIT_POLICY=passive $(PYTHON) -m pytest -n 2 --dist loadfile
 
 PICTURES ?= docs/pictures
 bench:  ## cold start, import, rate, memory, stages, of PICTURES=folder; writes benchmarks/RESULTS.md
 	$(PYTHON) benchmarks/speed.py --pictures $(PICTURES)
 	$(PYTHON) benchmarks/stages.py --pictures $(PICTURES)
+	$(PYTHON) benchmarks/stages.py --pictures $(PICTURES) --model dgiqa_mobile.quick --out benchmarks/STAGES_quick.json
 	$(PYTHON) benchmarks/table.py

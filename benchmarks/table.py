@@ -1,4 +1,4 @@
-"""RESULTS.md from what the other benchmarks left beside it: RESULTS.json, STAGES.json, AGAINST*.json.
+"""RESULTS.md from what the other benchmarks left beside it: RESULTS.json, STAGES*.json, AGAINST*.json.
 
 python benchmarks/table.py
 """
@@ -21,7 +21,8 @@ def main() -> None:
         for name, row in speed["commands"].items():
             lines.append(f"| {name} | {row['median_s']} | {row['min_s']} to {row['max_s']} | {row['peak_mb']} |")
         lines.append("")
-    if stages := read("STAGES.json"):
+    for path in sorted(HERE.glob("STAGES*.json")):
+        stages = json.loads(path.read_text(encoding="utf-8"))
         about = f"{stages['pictures']} pictures of {stages['megapixels']} megapixels, {stages['machine']}"
         lines += [
             f"## One thread, {stages['model']}: {about}",

@@ -193,7 +193,7 @@ def test_list_on_standard_input(folder: Path, separator: str, monkeypatch, capsy
         (["fetch", "dgiqa.koniq10k"], "dgiqa convert dgiqa.koniq10k FILE"),
         (["fetch", "depth_anything.v2_small", "--timeout", "-1"], "give a positive number"),
         (["score", "{folder}", "--out", "{folder}/below.csv"], "is a folder"),
-        (["score", "{folder}", "--depth", "dgiqa_mobile"], "not depth"),
+        (["score", "{folder}", "--depth", "dgiqa_mobile.quick"], "not depth"),
         (["convert", "dgiqa.koniq10k", "{folder}/none.pth"], "no such file"),
         (["convert", "default", "{folder}/none.pth"], "takes no converted checkpoint"),
     ],
