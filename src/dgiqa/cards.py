@@ -30,6 +30,7 @@ class Recipe:
     Attributes:
         short_side: the picture is resized (up or down) so that its short side has this many pixels.
         kernel: resize kernel. ``bilinear``, ``bicubic``, ``lanczos`` and ``box`` are antialiased (Pillow);
+            ``box-bicubic`` is bicubic after means over squares of 2, 4 or 8 pixels, which goes with ``reduce``;
             ``linear-opencv`` and ``cubic-opencv`` are not antialiased (what many papers' code uses).
         views: ``whole``: the resized picture itself, in tiles along its long side once that exceeds
             ``max_aspect`` times the short one; ``grid``: the fewest square crops, evenly spaced, that
