@@ -23,7 +23,7 @@ def score(paths: DataFrame, model: str = "default") -> DataFrame:
 
     For a model that compares, a column ``ref`` names the originals.
     """
-    function = ArrowScorer(partial(kept, model, runtime=None))
+    function = ArrowScorer(partial(kept, model))
     columns = pa.schema([("path", pa.string()), *list(schema())[1:]])
 
     def scored(batches):

@@ -32,9 +32,12 @@ def table_of(sources: Iterable[Found]) -> Any:
 
 
 @lru_cache(maxsize=2)
-def kept(model: str = "default", **options: Any) -> Scorer:
-    """:func:`dgiqa.load` for engines that send a function anew with each task: a process opens a model once."""
-    return load(model, **options)
+def kept(model: str = "default", runtime: str | None = None, **options: Any) -> Scorer:
+    """:func:`dgiqa.load` for engines that send a function anew with each task: a process opens a model once.
+
+    By default on the first runtime that the model has weights for, as the command does.
+    """
+    return load(model, runtime, **options)
 
 
 def refused(table: Any, reason: str) -> Any:

@@ -240,8 +240,8 @@ def _from_pillow(image: PIL.Image.Image, job: _Job, own: bool = False) -> UInt8:
 def _reduce(image: PIL.Image.Image, least_side: int) -> None:
     """Has a JPEG decoded at 1/2, 1/4 or 1/8, by fewer of its cosines, while its short side keeps ``least_side``.
 
-    Where colour is coded coarser across only, as in 4:2:2, the decoder reduces it down as far as brightness and leaves
-    it half as fine across: twice the size is decoded, and resizing evens that out.
+    Where colour is coded coarser in one direction only, as in 4:2:2, the decoder leaves it so at a reduced scale, too:
+    twice the size is decoded, and resizing evens that out.
     """
     sampling = [layer[1:3] for layer in getattr(image, "layer", ())]
     if sampling and any(across * sampling[0][1] != down * sampling[0][0] for across, down in sampling):
