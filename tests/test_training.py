@@ -3,6 +3,7 @@ it ends in a card that scores. What leaves the repository of weights is refused 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -24,12 +25,14 @@ from dgiqa.errors import UsageError, WeightsError  # noqa: E402
 from dgiqa.export.onnx import export  # noqa: E402
 from dgiqa.metrics.correlation import srcc  # noqa: E402
 from dgiqa.models import build_network, find_card  # noqa: E402
-from dgiqa.training import looks, loop, start  # noqa: E402
+from dgiqa.training import looks, loop, start, teacher  # noqa: E402
 from dgiqa.training.depth import invariant_loss  # noqa: E402
 from dgiqa.training.optimiser import Scales, make_optimiser, move_average, set_rate, set_training  # noqa: E402
 from dgiqa.training.publish import publish, replace_table  # noqa: E402
 from dgiqa.training.recipe import Plan, Train  # noqa: E402
-from dgiqa.training.validation import predict  # noqa: E402
+from dgiqa.training.sets import read_sets  # noqa: E402
+from dgiqa.training.statistics import statistics_of  # noqa: E402
+from dgiqa.training.validation import predict, show  # noqa: E402
 from tolerances import BETWEEN_RUNTIMES  # noqa: E402
 from training_case import RECIPE, Tiny, plan_of, run_of, write_set  # noqa: E402
 
@@ -430,6 +433,43 @@ def test_a_head_start_can_be_all_there_is(
     assert torch.equal(state_of(tmp_path / "out")["averaged"]["head.weight"], run.network.head.weight)
     with pytest.raises(UsageError, match=r"train\.epochs = 0 trains nothing, unless probe\.epochs"):
         plan_of(tmp_path, "train.steps=0", "train.epochs=0")
+
+
+def test_smaller_pictures_can_be_trained_on_than_are_scored(root: Path, cache: Path, tmp_path: Path) -> None:
+    """Steps see the one size, validation, verdict and card the other."""
+    plan = plan_of(tmp_path, "train.short_side=64", "train.crop=0", "train.steps=2")
+    run = run_of(plan, tmp_path / "out", root, cache)
+    assert {group.color.shape[1:3] for group in run.batches.of_step(0)[0].groups} == {(64, 64)}
+    held = run.sets[0].held
+    assert {group.color.shape[1:3] for group in show(held, run.batches)} == {(96, 96)}
+    same = run_of(plan_of(tmp_path, "train.crop=0", "train.steps=2"), tmp_path / "same", root, cache)
+    assert np.array_equal(
+        predict(run.network, run.batches, held, run.device), predict(run.network, same.batches, held, run.device)
+    )
+    card = read_card(loop.train(plan, tmp_path / "card", roots={"biq2021": root}, cache=cache))
+    assert card.recipe.short_side == 96
+
+
+def test_a_target_knows_nothing_of_its_own_mark(
+    describing: list[torch.Tensor], root: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Turning one picture's mark over changes what is said of others, not of itself; and a run takes the file."""
+    plan = plan_of(tmp_path, "model.freeze=[]", "probe.epochs=20", "probe.batch=8", "probe.rate=0.1")
+    run = run_of(plan, tmp_path / "out", root, cache)
+    rated = run.sets[0].fitted
+    rows = statistics_of([(path, None) for path in rated.paths], run.network, run.batches, run.device)
+    wanted = teacher.out_of_fold(run.network, plan, rated, rows, 4, 1)
+    assert srcc(wanted, rated.mos) > 0.8
+    turned = dataclasses.replace(rated, mos=np.where(np.arange(len(rated)) == 7, 1 - rated.mos, rated.mos))
+    found = teacher.out_of_fold(run.network, plan, turned, rows, 4, 1)
+    assert found[7] == wanted[7]
+    assert (found != wanted).sum() > len(rated) // 2
+    file, recipe = tmp_path / "targets.csv", tmp_path / "small.toml"
+    teacher.main(
+        [str(recipe), "--data", f"biq2021={root}", "--out", str(file), "--folds", "4", "--set", "probe.epochs=1"]
+    )
+    taught = plan_of(tmp_path, f'data.0.targets="{file}"', "loss.distil=5")
+    assert np.isfinite(read_sets(taught, {"biq2021": root})[0].fitted.targets).all()
 
 
 def test_a_head_start_wants_a_network_that_offers_it(root: Path, cache: Path, tmp_path: Path, tiny: None) -> None:

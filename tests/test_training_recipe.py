@@ -67,6 +67,8 @@ WRONG = {
     "train.accumulate=3": "{path}: train: batch = 4 has no 3 equal parts (accumulate)",
     "train.select=first": "{path}: train: select: 'first' is not one of 'last', 'best'",
     "train.crop=128": "{path}: train.crop = 128 must be a multiple of 32 and at most the short side, 96",
+    "train.short_side=-1": "{path}: train: short_side must not be negative",
+    "train.short_side=32": "{path}: train.crop = 64 must be a multiple of 32 and at most the short side, 32",
     "train.depth=none": "{path}: train.depth = 'none' goes with a recipe without a depth card, and only with it",
     "loss.mse=-1": "{path}: loss: mse must not be negative",
     "loss.ladder=0": "{path}: ladders.pairs and loss.ladder go together: one of them is 0",

@@ -70,12 +70,25 @@ class Batch:
 
 
 class Batches:
-    """Makes the batches of one process among ``ranks``."""
+    """Makes the batches of one process among ``ranks``.
+
+    Attributes:
+        pictures: as they are trained on.
+        scored: as scoring sees them, for held-out ones.
+    """
 
     def __init__(
-        self, plan: Plan, sets: Sequence[Rated], pictures: Pictures, ladders: LadderMaker | None, rank: int, ranks: int
+        self,
+        plan: Plan,
+        sets: Sequence[Rated],
+        pictures: Pictures,
+        ladders: LadderMaker | None,
+        rank: int,
+        ranks: int,
+        scored: Pictures | None = None,
     ) -> None:
         self.plan, self.sets, self.pictures, self._ladders = plan, sets, pictures, ladders
+        self.scored = scored or pictures
         self._rank, self._ranks = rank, ranks
         self.counts = share_out(plan, [len(rated) for rated in sets])
         self.steps_per_epoch = max(1, sum(map(len, sets)) // plan.train.batch)
@@ -139,7 +152,7 @@ class Batches:
     def _rated(self, owner: int, before: int, i: int, side: int) -> tuple[Seen, UInt8 | None]:
         train, rated = self.plan.train, self.sets[owner]
         color, depth = self.pictures.see(rated.paths[i])
-        depth = self.control(depth, rated.paths, i)
+        depth = self.control(self.pictures, depth, rated.paths, i)
         rng = np.random.default_rng([train.seed, owner, before])
         corner = rng.random(2)
         color, depth = cut(color, depth, side, corner)
@@ -149,17 +162,17 @@ class Batches:
 
     def _rung(self, rung: Rung, side: int) -> tuple[Seen, UInt8 | None]:
         color, depth = self.pictures.see(rung.path, rung.fault)
-        depth = self.control(depth, rung.others, rung.index)
+        depth = self.control(self.pictures, depth, rung.others, rung.index)
         return cut(color, depth, side, np.array(rung.corner))
 
-    def control(self, depth: UInt8 | None, paths: Sequence[Path], i: int) -> UInt8 | None:
+    def control(self, pictures: Pictures, depth: UInt8 | None, paths: Sequence[Path], i: int) -> UInt8 | None:
         """The depth that the plan wants the network to see for picture ``i`` of ``paths``; of the same size."""
         how = self.plan.train.depth
         if depth is None or how == "own":
             return depth
         if how == "constant":
             return np.full_like(depth, CONSTANT_DEPTH)
-        other = self.pictures.see(paths[_another(i, len(paths))])[1]
+        other = pictures.see(paths[_another(i, len(paths))])[1]
         if other is None:
             raise ValueError("one picture has depth and another has none")
         return resize(other, depth.shape[1], depth.shape[0], "bilinear")

@@ -88,7 +88,7 @@ def train(
     try:
         run = prepare(plan, out, device, roots=roots, cache=cache or out / "cache", keep=keep)
         fit(run)
-        run.batches.pictures.first = None  # the verdict is on pixels
+        run.batches.scored.first = None  # the verdict is on pixels
         return finish(plan, out, run.averaged, run.checkpoints, run.sets, run.batches, device, command)
     except ImageError as error:
         raise UsageError(f"a picture of the data can't be read: {error}") from error
@@ -100,17 +100,18 @@ def prepare(plan: Plan, out: Path, device: torch.device, *, roots: Mapping[str, 
     """Everything read, built and, after a stop, put back to where the run was."""
     sets = read_sets(plan, roots)
     depth_map, label = start_depth(plan)
-    pictures = Pictures(plan.model.recipe, depth_map, label, cache, keep)
+    scored = Pictures(plan.model.recipe, depth_map, label, cache, keep)
+    pictures = scored if plan.seen == plan.model.recipe else Pictures(plan.seen, depth_map, label, cache, keep)
     fitted = [parts.fitted for parts in sets]
     ladders = _ladders(plan, sets)
-    batches = Batches(plan, fitted, pictures, ladders, processes.rank(), processes.ranks())
+    batches = Batches(plan, fitted, pictures, ladders, processes.rank(), processes.ranks(), scored)
     checkpoints = Checkpoints(out, plan, {parts.fitted.name: parts.fitted.sum() + parts.held.sum() for parts in sets})
     _repeatable(device)
     network = start_network(plan).to(device)
     state = checkpoints.read()
     if state is not None:
         network.load_state_dict(state["network"])
-    pictures.first = look_first(network, plan, device)
+    pictures.first = scored.first = look_first(network, plan, device)
     freeze(network, [*plan.model.freeze, *frozen_for(network, plan)])
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     scales = Scales(len(sets)).to(device)

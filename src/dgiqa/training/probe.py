@@ -24,6 +24,7 @@ from dgiqa.training.objective import objective
 from dgiqa.training.optimiser import Scales
 from dgiqa.training.pictures import Fault
 from dgiqa.training.recipe import Plan
+from dgiqa.training.sets import Rated
 from dgiqa.training.statistics import statistics_of
 
 #: Of the optimiser's batches and dropout, apart from those of the run itself.
@@ -49,13 +50,28 @@ def probe(network: nn.Module, plan: Plan, batches: Batches, ladders: LadderMaker
     severities = [[rung.fault.severity for rung in ladder] for ladder in rungs]
     if processes.rank() == 0:
         spoiled = found[len(rated) :].reshape(len(rungs), -1, found.shape[1]) if rungs else found[:0]
-        _fit(network, plan, batches, found[: len(rated)], spoiled, np.array(severities, np.float32))
+        fit_head(network, plan, rated, found[: len(rated)], spoiled, np.array(severities, np.float32))
     processes.as_the_first(network)
 
 
-def _fit(network: nn.Module, plan: Plan, batches: Batches, rated: Tensor, ladders: Tensor, steps: np.ndarray) -> None:
-    """AdamW over shuffled batches, the rate on one cycle; the losses are the run's."""
-    probe, first = plan.probe, batches.sets[0]
+def fit_head(
+    network: nn.Module,
+    plan: Plan,
+    rated: Rated,
+    rows: Tensor,
+    ladders: Tensor | None = None,
+    steps: np.ndarray | None = None,
+) -> None:
+    """Trains what ``network.probe`` reads: AdamW, the rate on one cycle, the losses the run's.
+
+    Args:
+        rated: the pictures' marks.
+        rows: (n, S) their statistics.
+        ladders: (m, rungs, S) of spoiled pictures; ``steps``: (m, rungs) their severities.
+    """
+    probe = plan.probe
+    ladders = rows.new_zeros(0, 0, rows.shape[1]) if ladders is None else ladders
+    steps = np.empty((0, 0), np.float32) if steps is None else steps
     rng = np.random.default_rng([_STREAM, plan.train.seed])
     torch.manual_seed(_STREAM + plan.train.seed)
     parameters = list(network.head.parameters())  # type: ignore[union-attr]
@@ -63,7 +79,7 @@ def _fit(network: nn.Module, plan: Plan, batches: Batches, rated: Tensor, ladder
     size = min(probe.batch, len(rated))
     total = max(1, round(probe.epochs * (len(rated) // size)))
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, probe.rate, total + 1)
-    scales = Scales(1).to(rated.device)
+    scales = Scales(1).to(rows.device)
     pairs = probe.pairs if len(ladders) else 0
     order: np.ndarray = np.empty(0, np.intp)
     network.head.train()  # type: ignore[union-attr]
@@ -73,15 +89,15 @@ def _fit(network: nn.Module, plan: Plan, batches: Batches, rated: Tensor, ladder
         chosen, order = order[:size], order[size:]
         whose = rng.integers(0, max(1, len(ladders)), pairs)
         two = np.sort([rng.choice(steps.shape[1], 2, replace=False) for _ in range(pairs)]).reshape(pairs, 2)
-        shown = [rated[torch.from_numpy(chosen)]]
+        shown = [rows[torch.from_numpy(chosen)]]
         shown += [ladders[torch.from_numpy(whose), torch.from_numpy(two[:, end])] for end in (0, 1) if pairs]
         apart = steps[whose, two[:, 1]] - steps[whose, two[:, 0]] if pairs else np.empty(0, np.float32)
         batch = Batch(
             (),
             np.zeros(size, np.intp),
-            first.mos[chosen],
-            first.deviations[chosen],
-            first.targets[chosen],
+            rated.mos[chosen],
+            rated.deviations[chosen],
+            rated.targets[chosen],
             apart.astype(np.float32),
         )
         loss, _ = objective(network.probe(torch.cat(shown)), batch, scales, plan)  # type: ignore[operator]

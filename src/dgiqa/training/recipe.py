@@ -124,6 +124,8 @@ class Train:
             either leaves it at the head start, see :class:`Probe`.
         batch: rated pictures a step, of all processes together; in ``accumulate`` equal parts if memory is short
             (correlation and ranking are then of a part, not of the batch).
+        short_side: of the pictures that are trained on, where it isn't the recipe's own of scoring; 0 for the same.
+            What was trained on smaller pictures can agree best on larger ones (FixRes, see ``whole``).
         crop: side of random square crops in pixels; 0 for the whole picture, or the views' own crop.
         whole: the share of the run, at its end, that sees whole pictures in the place of crops: what a network is
             trained on last should be as large as what it scores (Touvron et al. 2019, arXiv:1906.06423).
@@ -149,6 +151,7 @@ class Train:
     steps: int = 0
     batch: int = 16
     accumulate: int = 1
+    short_side: int = 0
     crop: int = 0
     whole: float = 0.0
     flip: bool = True
@@ -176,7 +179,7 @@ class Train:
         for name in ("batch", "accumulate", "checkpoint", "log", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        for name in ("steps", "crop", "seed", "warmup", "clip", "decay", "validate", "statistics"):
+        for name in ("steps", "short_side", "crop", "seed", "warmup", "clip", "decay", "validate", "statistics"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
         if self.epochs < 0:
@@ -342,9 +345,14 @@ class Plan:
         """Side of the crops that are trained on; 0 for whole pictures."""
         return self.train.crop or self.model.recipe.crop
 
+    @property
+    def seen(self) -> Recipe:
+        """How pictures are brought to the network in training."""
+        return dataclasses.replace(self.model.recipe, short_side=self.train.short_side or self.model.recipe.short_side)
+
     def check(self) -> None:
         """Raises ValueError when the tables contradict each other."""
-        recipe, keys = self.model.recipe, [part.key for part in self.data]
+        recipe, keys = self.seen, [part.key for part in self.data]
         if not self.data:
             raise ValueError("data: at least one set is needed")
         if len(set(keys)) < len(keys):
@@ -355,6 +363,8 @@ class Plan:
                 f"{recipe.short_side}"
             )
         self._check_kept()
+        if self.train.short_side and (recipe.views != "whole" or not self.model.recipe.short_side):
+            raise ValueError(f"train.short_side = {self.train.short_side} goes with views = 'whole' and a short side")
         if recipe.crop and self.train.crop not in (0, recipe.crop):
             raise ValueError(f"train.crop = {self.train.crop}, but the views are crops of {recipe.crop}")
         if recipe.crop and self.train.whole:

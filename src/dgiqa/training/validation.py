@@ -63,12 +63,12 @@ def show(rated: Rated, batches: Batches, chosen: Sequence[int] | None = None) ->
     """Each picture's views, in order, read ahead by threads."""
 
     def one(i: int) -> Group:
-        color, depth = batches.pictures.see(rated.paths[i])
-        depth = batches.control(depth, rated.paths, i)
-        if batches.pictures.first is not None:
+        color, depth = batches.scored.see(rated.paths[i])
+        depth = batches.control(batches.scored, depth, rated.paths, i)
+        if batches.scored.first is not None:
             return Group(np.arange(1), np.array(color)[None], None if depth is None else depth[None])
         image = Image(np.ascontiguousarray(color), str(rated.paths[i]))
-        views = make_views(image, batches.pictures.recipe, None if depth is None else lambda _: depth)
+        views = make_views(image, batches.scored.recipe, None if depth is None else lambda _: depth)
         return Group(np.arange(len(views)), views.color, views.depth)
 
     return in_order(one, range(len(rated)) if chosen is None else chosen, batches.plan.train.workers, background=True)

@@ -1,0 +1,95 @@
+"""Targets without the luck of one panel: what heads that never saw a picture say of it.
+
+    recipe → statistics of a frozen trunk → k heads, each trained without one fold → CSV of path, target
+
+A MOS is the mean of a few people's marks and carries their luck; a network that fits it learns that luck. What a head
+trained on the other pictures says carries none of it, and its own errors are others. As ``data.targets`` with
+``loss.distil`` beside the marks themselves (Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network",
+arXiv:1503.02531; across folds, as in stacking: Wolpert, "Stacked generalization", Neural Networks 1992)::
+
+    torchrun --nproc-per-node 2 -m dgiqa.training.teacher RECIPE --data NAME=DIR --out targets.csv [--set KEY=VALUE]...
+
+The recipe's network, data, ``[probe]`` and ``[loss]`` hold. The trunk must not have seen the marks: ImageNet's, say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from dgiqa.metrics.correlation import srcc
+from dgiqa.training import processes
+from dgiqa.training.batches import Batches
+from dgiqa.training.pictures import Pictures
+from dgiqa.training.probe import fit_head
+from dgiqa.training.recipe import Plan, read_recipe
+from dgiqa.training.sets import Rated, read_sets
+from dgiqa.training.start import start_network
+from dgiqa.training.statistics import fit_statistics, statistics_of
+from dgiqa.types import Float32
+
+
+def out_of_fold(network: nn.Module, plan: Plan, rated: Rated, rows: torch.Tensor, folds: int, repeats: int) -> Float32:
+    """(n,) for each picture the mean of ``repeats`` heads, none of which was trained on it.
+
+    Args:
+        network: its head's start; left as it is.
+        rows: (n, S) statistics of ``rated``.
+        folds: each head is trained without one of so many parts.
+        repeats: how many divisions into such parts.
+    """
+    found = np.zeros((repeats, len(rated)), np.float32)
+    for repeat in range(repeats):
+        fold = np.random.default_rng([repeat, plan.train.seed]).permutation(len(rated)) % folds
+        for part in range(folds):
+            fitted, left = np.flatnonzero(fold != part), np.flatnonzero(fold == part)
+            judge = copy.deepcopy(network)
+            fit_head(judge, plan, rated.some(fitted), rows[torch.from_numpy(fitted)])
+            with torch.inference_mode():
+                found[repeat, left] = judge.eval().probe(rows[torch.from_numpy(left)])[:, 0].numpy()  # type: ignore[operator]
+    return found.mean(0)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Writes the targets of the first set's pictures that are trained on, and says how they agree with their MOS."""
+    parser = argparse.ArgumentParser(prog="python -m dgiqa.training.teacher", description=__doc__.splitlines()[0])
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--data", action="append", default=[], metavar="NAME=DIR")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=2)
+    args = parser.parse_args(arguments)
+    plan = read_recipe(args.recipe, args.set)
+    roots = {name: Path(folder) for name, _, folder in (each.partition("=") for each in args.data)}
+    rated = read_sets(plan, roots)[0].fitted
+    device = processes.join("cpu")
+    network = start_network(plan)
+    batches = Batches(
+        plan, [rated], Pictures(plan.model.recipe, None, "", args.cache), None, processes.rank(), processes.ranks()
+    )
+    fit_statistics(network, batches, device)
+    rows = statistics_of([(path, None) for path in rated.paths], network, batches, device)
+    if processes.rank() == 0:
+        targets = out_of_fold(network, plan, rated, rows, args.folds, args.repeats)
+        part = args.out.with_name(args.out.name + ".part")
+        with part.open("w", encoding="utf-8", newline="") as stream:
+            table = csv.writer(stream, lineterminator="\n")
+            table.writerow(("path", "target"))
+            table.writerows((p.as_posix(), f"{t:.5f}") for p, t in zip(rated.paths, targets, strict=True))
+        os.replace(part, args.out)
+        print(f"{len(rated)} targets; SRCC with the MOS {srcc(targets, rated.mos):.4f}", file=sys.stderr)
+    processes.leave()
+
+
+if __name__ == "__main__":
+    main()
