@@ -55,7 +55,8 @@ def out_of_fold(network: nn.Module, plan: Plan, rated: Rated, rows: torch.Tensor
             fit_head(judge, plan, rated.some(fitted), rows[torch.from_numpy(fitted)])
             with torch.inference_mode():
                 found[repeat, left] = judge.eval().probe(rows[torch.from_numpy(left)])[:, 0].numpy()  # type: ignore[operator]
-    return found.mean(0)
+    targets: Float32 = found.mean(0)
+    return targets
 
 
 def main(arguments: list[str] | None = None) -> None:
