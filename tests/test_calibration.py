@@ -390,6 +390,20 @@ def test_an_own_card_has_its_weights_its_label_and_the_same_raw_scores(
     assert beside.weights["onnx"].file == "mine.onnx", "weights that lie there already are not copied"
 
 
+def test_an_own_card_keeps_the_trunk_that_it_shares(photographs: list[Path], tmp_path: Path) -> None:
+    shared = dgiqa.load("loda.mobile")
+    assert shared.card.weights["onnx"].shares
+    write_own_card(shared.card, tmp_path / "mine.toml", calibration=CURVE, interval=None)
+    assert dgiqa.load(tmp_path / "mine.toml").score(photographs[0]).raw == shared.score(photographs[0]).raw
+
+
+def test_a_formula_has_no_own_card(tmp_path: Path) -> None:
+    measure = dgiqa.load("natural_statistics.niqe")  # without naming its runtime
+    with pytest.raises(UsageError, match=r"natural_statistics\.niqe is a formula, which only a built-in card may name"):
+        write_own_card(measure.card, tmp_path / "mine.toml", calibration=CURVE, interval=None)
+    assert not list(tmp_path.iterdir())
+
+
 def test_other_files_are_never_overwritten(default: dgiqa.Scorer, tmp_path: Path) -> None:
     (tmp_path / "mine.onnx").write_bytes(b"my own training")
     with pytest.raises(UsageError, match=r"mine.onnx: another file is there, and the weights would replace it"):

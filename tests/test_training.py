@@ -458,10 +458,10 @@ def test_a_target_knows_nothing_of_its_own_mark(
     run = run_of(plan, tmp_path / "out", root, cache)
     rated = run.sets[0].fitted
     rows = statistics_of([(path, None) for path in rated.paths], run.network, run.batches, run.device)
-    wanted = teacher.out_of_fold(run.network, plan, rated, rows, 4, 1)
+    wanted = teacher.out_of_fold(run.network, plan, rated, rows, 4)
     assert srcc(wanted, rated.mos) > 0.8
     turned = dataclasses.replace(rated, mos=np.where(np.arange(len(rated)) == 7, 1 - rated.mos, rated.mos))
-    found = teacher.out_of_fold(run.network, plan, turned, rows, 4, 1)
+    found = teacher.out_of_fold(run.network, plan, turned, rows, 4)
     assert found[7] == wanted[7]
     assert (found != wanted).sum() > len(rated) // 2
     file, recipe = tmp_path / "targets.csv", tmp_path / "small.toml"

@@ -274,7 +274,7 @@ class _Seen:
 
 def load(
     name: str | Path = "default",
-    runtime: str | None = "onnx",
+    runtime: str | None = None,
     *,
     depth: str | None = None,
     max_megapixels: float = MAX_MEGAPIXELS,
@@ -284,9 +284,10 @@ def load(
 
     Args:
         name: see ``dgiqa models``.
-        runtime: ``onnx``, ``openvino`` or ``torch``; ``auto`` measures which of those installed is fastest; None
-            takes the first that the card has weights for. Scores of one differ from another's by less than 1e-4 of the
-            raw score; within one they are the same to the last bit.
+        runtime: ``onnx``, ``openvino``, ``torch`` or ``numpy``; ``auto`` measures which of those installed is fastest;
+            None, like the command, takes the first that the card has weights for: ``onnx`` for the embedded ones.
+            Scores of one differ from another's by less than 1e-4 of the raw score; within one they are the same to the
+            last bit.
         depth: another depth card than the model's own; rows then say so, for it is another score.
         max_megapixels: pictures larger than this are refused.
         fast: JPEGs are decoded at a reduced scale as far as the card's recipe allows; rows say so, for it moves scores.

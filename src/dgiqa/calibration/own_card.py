@@ -29,7 +29,8 @@ def write_own_card(
 ) -> ModelCard:
     """Writes ``card`` with another calibration to ``path``, the weights beside it, and returns what stands there.
 
-    The weights are copied, so that the card goes on giving the same scores whatever becomes of the installation.
+    The weights are copied; what they go with under a name and a version, a depth card and a trunk that cards share,
+    stays the installation's, and another version of it is refused or said in the rows.
     Rows name such a card with a checksum: its scores don't compare with those of ``card``.
 
     Args:
@@ -38,7 +39,8 @@ def write_own_card(
         what: the rated pictures, for the summary.
 
     Raises:
-        UsageError: another ending, a place that can't be written, or another file where the weights would go.
+        UsageError: another ending, a place that can't be written, another file where the weights would go, or a card
+            whose scores are a formula's.
         WeightsError: the card's weights are not on this machine.
     """
     check_place(path, card)
@@ -77,6 +79,11 @@ def check_place(path: Path, card: ModelCard) -> None:
         raise UsageError(f"{path}: is a folder", hint="name a file")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise UsageError(f"{path}: can't be written", hint="name a file in a folder that exists and is yours")
+    if "numpy" in card.weights:
+        raise UsageError(
+            f"{card.name} is a formula, which only a built-in card may name",
+            hint="choose a network: dgiqa models",
+        )
     for kind in _kinds(card):
         source, target = locate(card, kind).resolve(), _place(card, kind, path.resolve())
         if target != source and target.exists() and sha256_of(target) != sha256_of(source):
@@ -115,8 +122,15 @@ def _beside(source: Path, target: Path, stated: WeightsFile) -> WeightsFile:
         part = target.with_name(target.name + ".part")
         shutil.copyfile(source, part)
         os.replace(part, target)
-    page = stated.page or stated.url
-    return WeightsFile(target.name, sha256=sha256_of(target), bytes=target.stat().st_size, page=page)
+    return dataclasses.replace(
+        stated,
+        file=target.name,
+        embedded=False,
+        sha256=sha256_of(target),
+        bytes=target.stat().st_size,
+        url="",
+        page=stated.page or stated.url,
+    )
 
 
 def _depth_from(card: ModelCard, folder: Path) -> str:

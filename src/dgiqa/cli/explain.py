@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for figures and numbers")
     parser.add_argument("--model", default="default", metavar="NAME", help="see dgiqa models")
     parser.add_argument("--runtime", metavar="NAME", help="of the score; the rest runs in ONNX Runtime")
-    parser.add_argument("--maps", action="store_true", help="also NAME.maps/ with each map in the picture's size")
+    parser.add_argument(
+        "--maps", action="store_true", help="also NAME.maps/ with each map, as large as the network saw"
+    )
     parser.add_argument("--landmarks", metavar="FILE", help="of a face: a .pts file, or auto with --face")
     parser.add_argument("--face", metavar="LEFT,TOP,RIGHT,BOTTOM", help="box of the face that auto looks at, in pixels")
     parser.add_argument("--json", action="store_true", help="print one JSON object a picture, without the maps")

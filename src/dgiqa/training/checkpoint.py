@@ -1,4 +1,4 @@
-"""What a run keeps on disk: the recipe, checkpoints that replace each other whole, the best weights, the log."""
+"""What a run keeps on disk: checkpoints that replace each other whole, the best weights, the log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Checkpoints:
     """
 
     def __init__(self, out: Path, plan: Plan, sums: Mapping[str, str]) -> None:
-        """``sums`` identifies the data, by set. The recipe is written into ``out``.
+        """``sums`` identifies the data, by set.
 
         Raises:
             UsageError: ``out`` can't be written.
@@ -56,7 +56,7 @@ class Checkpoints:
                 f"{self.file}: can't be read ({' '.join(str(error).split())[:200]})",
                 hint="delete it to start the run anew",
             ) from error
-        deciding = {"model.kept": 0} | deciding  # checkpoints from before it could be said
+        deciding = {"model.kept": 0, "train.short_side": 0} | deciding  # checkpoints from before it could be said
         different = [key for key in {**deciding, **self._deciding} if deciding.get(key) != self._deciding.get(key)]
         if different:
             key = different[0]

@@ -74,7 +74,7 @@ def train(
     """Trains as ``plan`` says, from the last checkpoint in ``out`` if there is one; returns the draft card's path.
 
     Args:
-        out: folder of the run: checkpoints, log, recipe, and in the end the card and the exported network.
+        out: folder of the run: checkpoints, log, and in the end the card and the exported network.
         roots: folders of the data sets by name.
         cache: folder for depth maps; ``out/cache`` by default. Runs may share one.
         keep: whether resized pictures are kept there, too.

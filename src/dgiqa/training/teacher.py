@@ -37,26 +37,23 @@ from dgiqa.training.statistics import fit_statistics, statistics_of
 from dgiqa.types import Float32
 
 
-def out_of_fold(network: nn.Module, plan: Plan, rated: Rated, rows: torch.Tensor, folds: int, repeats: int) -> Float32:
-    """(n,) for each picture the mean of ``repeats`` heads, none of which was trained on it.
+def out_of_fold(network: nn.Module, plan: Plan, rated: Rated, rows: torch.Tensor, folds: int) -> Float32:
+    """(n,) for each picture what a head says that was trained on the others; processes share the heads.
 
     Args:
         network: its head's start; left as it is.
         rows: (n, S) statistics of ``rated``.
         folds: each head is trained without one of so many parts.
-        repeats: how many divisions into such parts.
     """
-    found = np.zeros((repeats, len(rated)), np.float32)
-    for repeat in range(repeats):
-        fold = np.random.default_rng([repeat, plan.train.seed]).permutation(len(rated)) % folds
-        for part in range(folds):
-            fitted, left = np.flatnonzero(fold != part), np.flatnonzero(fold == part)
-            judge = copy.deepcopy(network)
-            fit_head(judge, plan, rated.some(fitted), rows[torch.from_numpy(fitted)])
-            with torch.inference_mode():
-                found[repeat, left] = judge.eval().probe(rows[torch.from_numpy(left)])[:, 0].numpy()  # type: ignore[operator]
-    targets: Float32 = found.mean(0)
-    return targets
+    found = np.zeros(len(rated), np.float32)
+    fold = np.random.default_rng(plan.train.seed).permutation(len(rated)) % folds
+    for part in range(processes.rank(), folds, processes.ranks()):
+        fitted, left = np.flatnonzero(fold != part), np.flatnonzero(fold == part)
+        judge = copy.deepcopy(network)
+        fit_head(judge, plan, rated.some(fitted), rows[torch.from_numpy(fitted)])
+        with torch.inference_mode():
+            found[left] = judge.eval().probe(rows[torch.from_numpy(left)])[:, 0].numpy()  # type: ignore[operator]
+    return processes.add_up(found, rows.device)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -67,8 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--folds", type=int, default=6, metavar="N", help="heads, each without its part (default 6)")
     args = parser.parse_args(arguments)
     plan = read_recipe(args.recipe, args.set)
     roots = {name: Path(folder) for name, _, folder in (each.partition("=") for each in args.data)}
@@ -80,8 +76,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     fit_statistics(network, batches, device)
     rows = statistics_of([(path, None) for path in rated.paths], network, batches, device)
+    targets = out_of_fold(network, plan, rated, rows, args.folds)
     if processes.rank() == 0:
-        targets = out_of_fold(network, plan, rated, rows, args.folds, args.repeats)
         part = args.out.with_name(args.out.name + ".part")
         with part.open("w", encoding="utf-8", newline="") as stream:
             table = csv.writer(stream, lineterminator="\n")
