@@ -91,6 +91,18 @@ def test_verbs_and_flags_are_frozen() -> None:
     assert found == FLAGS
 
 
+def test_a_verb_waits_for_its_own_imports_alone() -> None:
+    """Scoring a picture begins without what evaluation, reports, culling and locks need."""
+    code = """
+import sys
+from dgiqa.cli import make_parser
+assert make_parser("score").parse_args(["score", "a.jpg"]).paths == ["a.jpg"]
+print(*sorted({"dgiqa.evaluation", "dgiqa.reports", "dgiqa.culling", "dgiqa.datasets", "filelock"} & set(sys.modules)))
+"""
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.split() == []
+
+
 def test_public_names_are_frozen() -> None:
     assert set(dgiqa.__all__) == PUBLIC
     assert all(hasattr(dgiqa, name) for name in PUBLIC)

@@ -12,12 +12,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from dgiqa.errors import UsageError
 from dgiqa.sources.remote import connect, is_url, retry
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 A = TypeVar("A")
 
@@ -92,6 +93,8 @@ class LocalStore:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{folder}: can't be made ({error.strerror})") from error
+        from filelock import FileLock, Timeout  # whoever scores one picture needn't wait for it
+
         self._lock = FileLock(folder / ".lock")
         try:
             self._lock.acquire(timeout=0)
