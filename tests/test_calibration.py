@@ -19,6 +19,7 @@ from scipy import stats
 
 import dgiqa
 import dgiqa.cli.calibrate as verb
+from dgiqa import scorer
 from dgiqa.calibration import LEAST, Fit, as_toml, calibrate, cross_validate, fit_calibration, measure, write_own_card
 from dgiqa.calibration.conformal import rank_of
 from dgiqa.calibration.coverage import wilson
@@ -395,6 +396,18 @@ def test_an_own_card_keeps_the_trunk_that_it_shares(photographs: list[Path], tmp
     assert shared.card.weights["onnx"].shares
     write_own_card(shared.card, tmp_path / "mine.toml", calibration=CURVE, interval=None)
     assert dgiqa.load(tmp_path / "mine.toml").score(photographs[0]).raw == shared.score(photographs[0]).raw
+
+
+def test_an_own_cards_label_changes_with_its_depth_network(
+    default: dgiqa.Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_own_card(default.card, tmp_path / "mine.toml", calibration=CURVE, interval=None)
+    before, other = dgiqa.load(tmp_path / "mine.toml").model, tmp_path / "other-depth.onnx"
+    other.write_bytes(b"another version's weights")
+    where = scorer.locate
+    monkeypatch.setattr(scorer, "locate", lambda card, kind: other if card.kind == "depth" else where(card, kind))
+    assert dgiqa.load(tmp_path / "mine.toml").model != before
+    assert dgiqa.load().model == default.model, "a built-in card's version stands for its depth network's, too"
 
 
 def test_a_formula_has_no_own_card(tmp_path: Path) -> None:

@@ -306,7 +306,7 @@ def load(
     if depth and not own:
         raise UsageError(f"{card.name} looks at no depth", hint="leave depth out")
     runtime = fastest(card) if runtime == "auto" else runtime or next(iter(card.weights))
-    network, model = open_runtime(card, runtime), _label(card, runtime)
+    network, model = open_runtime(card, runtime), _label(card, runtime, own)
     estimator = open_depth(depth or own, runtime) if own else None
     if estimator and own and (seen_by := _label(estimator.card, runtime)) != own.label:
         model += f"+{seen_by}"
@@ -317,15 +317,19 @@ def load(
     return Scorer(card, network, estimator, model=model, runtime=runs, max_megapixels=max_megapixels, fast=fast)
 
 
-def _label(card: ModelCard, runtime: str | None) -> str:
+def _label(card: ModelCard, runtime: str | None, depth: ModelCard | None = None) -> str:
     """Name and version; where those don't pin the weights down, also a checksum.
 
-    That is so for weights whose sum the card doesn't state, and for a card of one's own, which can say anything.
+    That is so for weights whose sum the card doesn't state, and for a card of one's own, which can say anything. The
+    latter names a built-in depth network without its version, so that network's weights are in the sum, too.
     """
     kind = weights_for(card, runtime) or next(iter(card.weights))
     weights = locate(card, kind)
     if not is_built_in(card):
-        return f"{card.label}+{fingerprint(card.folder / card.file, weights)}"
+        files = [card.folder / card.file, weights]
+        if depth and is_built_in(depth):
+            files.append(locate(depth, weights_for(depth, runtime) or next(iter(depth.weights))))
+        return f"{card.label}+{fingerprint(*files)}"
     return card.label if card.weights[kind].sha256 else f"{card.label}+{fingerprint(weights)}"
 
 

@@ -30,7 +30,7 @@ def write_own_card(
     """Writes ``card`` with another calibration to ``path``, the weights beside it, and returns what stands there.
 
     The weights are copied; what they go with under a name and a version, a depth card and a trunk that cards share,
-    stays the installation's, and another version of it is refused or said in the rows.
+    stays the installation's: of another trunk the card won't open, with another depth network rows name another model.
     Rows name such a card with a checksum: its scores don't compare with those of ``card``.
 
     Args:
