@@ -435,14 +435,16 @@ def test_a_head_start_can_be_all_there_is(
         plan_of(tmp_path, "train.steps=0", "train.epochs=0")
 
 
-def test_smaller_pictures_can_be_trained_on_than_are_scored(root: Path, cache: Path, tmp_path: Path) -> None:
+def test_smaller_pictures_can_be_trained_on_than_are_scored(
+    tiny: None, root: Path, cache: Path, tmp_path: Path
+) -> None:
     """Steps see the one size, validation, verdict and card the other."""
-    plan = plan_of(tmp_path, "train.short_side=64", "train.crop=0", "train.steps=2")
+    plan = plan_of(tmp_path, "model.freeze=[]", "train.short_side=64", "train.crop=0", "train.steps=2")
     run = run_of(plan, tmp_path / "out", root, cache)
     assert {group.color.shape[1:3] for group in run.batches.of_step(0)[0].groups} == {(64, 64)}
     held = run.sets[0].held
     assert {group.color.shape[1:3] for group in show(held, run.batches)} == {(96, 96)}
-    same = run_of(plan_of(tmp_path, "train.crop=0", "train.steps=2"), tmp_path / "same", root, cache)
+    same = run_of(plan_of(tmp_path, "model.freeze=[]", "train.crop=0", "train.steps=2"), tmp_path / "same", root, cache)
     assert np.array_equal(
         predict(run.network, run.batches, held, run.device), predict(run.network, same.batches, held, run.device)
     )
