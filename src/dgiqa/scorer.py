@@ -323,14 +323,17 @@ def _label(card: ModelCard, runtime: str | None, depth: ModelCard | None = None)
     That is so for weights whose sum the card doesn't state, and for a card of one's own, which can say anything. The
     latter names a built-in depth network without its version, so that network's weights are in the sum, too.
     """
-    kind = weights_for(card, runtime) or next(iter(card.weights))
+    kind = _kind(card, runtime)
     weights = locate(card, kind)
     if not is_built_in(card):
-        files = [card.folder / card.file, weights]
-        if depth and is_built_in(depth):
-            files.append(locate(depth, weights_for(depth, runtime) or next(iter(depth.weights))))
-        return f"{card.label}+{fingerprint(*files)}"
+        fed_by = [locate(depth, _kind(depth, runtime))] if depth and is_built_in(depth) else []
+        return f"{card.label}+{fingerprint(card.folder / card.file, weights, *fed_by)}"
     return card.label if card.weights[kind].sha256 else f"{card.label}+{fingerprint(weights)}"
+
+
+def _kind(card: ModelCard, runtime: str | None) -> str:
+    """The card's weights that the runtime takes, else its first."""
+    return weights_for(card, runtime) or next(iter(card.weights))
 
 
 def _small(image: Image, card: ModelCard) -> tuple[str, ...]:

@@ -55,24 +55,16 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"training needs {package}, which is not installed", hint="pip install 'dgiqa[train]'")
     from dgiqa.training.loop import train
     from dgiqa.training.recipe import read_recipe
+    from dgiqa.training.sets import read_roots
 
     plan = read_recipe(args.recipe, args.settings)
-    roots = dict(_named(text) for text in args.data)
+    roots = read_roots(args.data)
     path = train(
         plan, args.out, roots=roots, cache=args.cache, keep=args.keep_pictures, command=_command(args, sorted(roots))
     )
     if os.environ.get("RANK", "0") == "0":
         print(f"{path}: a draft card; try dgiqa score PICTURE --model {path}")
     return 0
-
-
-def _named(text: str) -> tuple[str, Path]:
-    name, equals, folder = text.partition("=")
-    if not (name and equals and folder):
-        raise UsageError(f"--data {text}: not of the form NAME=DIR", hint="such as --data biq2021=BIQ2021")
-    if not Path(folder).is_dir():
-        raise UsageError(f"--data {text}: there is no folder {folder}")
-    return name, Path(folder)
 
 
 def _command(args: argparse.Namespace, names: Sequence[str]) -> str:

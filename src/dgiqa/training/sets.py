@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +57,24 @@ class Parts:
 
     fitted: Rated
     held: Rated
+
+
+def read_roots(texts: Iterable[str]) -> dict[str, Path]:
+    """Folders by the sets' names, from ``--data NAME=DIR`` as typed.
+
+    Raises:
+        UsageError: one is of another form, or there is no such folder.
+    """
+    return dict(map(_named, texts))
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise UsageError(f"--data {text}: not of the form NAME=DIR", hint="such as --data biq2021=BIQ2021")
+    if not Path(folder).is_dir():
+        raise UsageError(f"--data {text}: there is no folder {folder}")
+    return name, Path(folder)
 
 
 def read_sets(plan: Plan, roots: Mapping[str, Path]) -> list[Parts]:

@@ -31,7 +31,7 @@ from dgiqa.training.batches import Batches
 from dgiqa.training.pictures import Pictures
 from dgiqa.training.probe import fit_head
 from dgiqa.training.recipe import Plan, read_recipe
-from dgiqa.training.sets import Rated, read_sets
+from dgiqa.training.sets import Rated, read_roots, read_sets
 from dgiqa.training.start import start_network
 from dgiqa.training.statistics import fit_statistics, statistics_of
 from dgiqa.types import Float32
@@ -67,25 +67,29 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--folds", type=int, default=6, metavar="N", help="heads, each without its part (default 6)")
     args = parser.parse_args(arguments)
     plan = read_recipe(args.recipe, args.set)
-    roots = {name: Path(folder) for name, _, folder in (each.partition("=") for each in args.data)}
-    rated = read_sets(plan, roots)[0].fitted
+    rated = read_sets(plan, read_roots(args.data))[0].fitted
     device = processes.join("cpu")
-    network = start_network(plan)
-    batches = Batches(
-        plan, [rated], Pictures(plan.model.recipe, None, "", args.cache), None, processes.rank(), processes.ranks()
-    )
-    fit_statistics(network, batches, device)
-    rows = statistics_of([(path, None) for path in rated.paths], network, batches, device)
-    targets = out_of_fold(network, plan, rated, rows, args.folds)
-    if processes.rank() == 0:
-        part = args.out.with_name(args.out.name + ".part")
-        with part.open("w", encoding="utf-8", newline="") as stream:
-            table = csv.writer(stream, lineterminator="\n")
-            table.writerow(("path", "target"))
-            table.writerows((p.as_posix(), f"{t:.5f}") for p, t in zip(rated.paths, targets, strict=True))
-        os.replace(part, args.out)
-        print(f"{len(rated)} targets; SRCC with the MOS {srcc(targets, rated.mos):.4f}", file=sys.stderr)
-    processes.leave()
+    try:
+        network, pictures = start_network(plan), Pictures(plan.model.recipe, None, "", args.cache)
+        batches = Batches(plan, [rated], pictures, None, processes.rank(), processes.ranks())
+        fit_statistics(network, batches, device)
+        rows = statistics_of([(path, None) for path in rated.paths], network, batches, device)
+        targets = out_of_fold(network, plan, rated, rows, args.folds)
+        if processes.rank() == 0:
+            _write(args.out, rated, targets)
+            print(f"{len(rated)} targets; SRCC with the MOS {srcc(targets, rated.mos):.4f}", file=sys.stderr)
+    finally:
+        processes.leave()
+
+
+def _write(file: Path, rated: Rated, targets: Float32) -> None:
+    """The CSV file, whole or not at all."""
+    part = file.with_name(file.name + ".part")
+    with part.open("w", encoding="utf-8", newline="") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(("path", "target"))
+        table.writerows((p.as_posix(), f"{t:.5f}") for p, t in zip(rated.paths, targets, strict=True))
+    os.replace(part, file)
 
 
 if __name__ == "__main__":
