@@ -308,6 +308,31 @@ class Explain:
 
 
 @dataclass(frozen=True)
+class Member:
+    """A further network of an ensemble, whose raw score is averaged with that of the card's own.
+
+    Attributes:
+        card: name and version of a built-in card, such as ``dgiqa_mobile.quick@1.0``, whose scores the version pins
+            down; or a file, seen from the folder of the card that names it.
+        short_side: pixels, in place of the short side that its own card's recipe says; 0: as that says.
+        weight: how much it counts, where the card's own network counts 1.
+    """
+
+    card: str
+    short_side: int = 0
+    weight: float = 1.0
+
+    def check(self) -> None:
+        """Raises ValueError for a built-in card without its version, or a size or weight that is none."""
+        if not self.card.endswith(".toml") and self.card.count("@") != 1:
+            raise ValueError("card must be a name and version, such as dgiqa_mobile.quick@1.0, or a .toml file")
+        if self.short_side < 0:
+            raise ValueError("short_side must not be negative")
+        if self.weight <= 0:
+            raise ValueError("weight must be positive")
+
+
+@dataclass(frozen=True)
 class Training:
     """What the weights were made from, and with which command."""
 
@@ -365,7 +390,9 @@ class ModelCard:
     """One set of weights of one network: what it is, whose it is, how it is fed, what it scored.
 
     ``weights`` maps a runtime's name (``onnx``, ``torch``, ``numpy``) to its file. ``reference`` is ``full`` for what
-    compares a picture with its pristine original, else ``none``.
+    compares a picture with its pristine original, else ``none``. With an ``ensemble`` the raw score is the
+    weighted mean of the card's own network's and those of the further ones, each of which sees the picture by its own
+    recipe, and the spread that of those which tell one; ``network`` counts them all.
     """
 
     name: str
@@ -383,6 +410,7 @@ class ModelCard:
     calibration: Calibration = field(default_factory=Calibration)
     interval: Interval | None = None
     explain: Explain | None = None
+    ensemble: tuple[Member, ...] = ()
     measured: tuple[Measured, ...] = ()
     published: tuple[Published, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
@@ -426,6 +454,8 @@ class ModelCard:
             raise ValueError("weights: at least one file is needed")
         if self.interval and self.kind != "quality":
             raise ValueError("interval: only a quality has one")
+        if self.ensemble and (self.kind != "quality" or self.reference == "full"):
+            raise ValueError("ensemble: only networks that score without an original are averaged")
         if self.explain and not ("onnx" in self.weights and self.recipe.depth):
             raise ValueError("explain: continues ONNX weights that look at depth, and there are none")
 

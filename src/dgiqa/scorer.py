@@ -2,6 +2,7 @@
 
     path ─decode→ Image ──make_views──→ Views ─Runtime.run→ raw (V,) or ─mean, calibrate→ Score 0–100, low–high
                   └──── depth ────┘   uint8                (V, 2) float32
+                  └─ once more for each further judge, of a card with an ensemble ─┘
 
 A score is a function of the pixels and the model card: not of the batch, the order, a seed or the source's kind.
 """
@@ -21,20 +22,18 @@ import numpy as np
 import numpy.typing as npt
 
 from dgiqa.cards import ModelCard
-from dgiqa.depth import open_depth
 from dgiqa.errors import ImageError, ImageTooSmall, ReferenceMismatch, UsageError, WeightsError
 from dgiqa.explain import Explanation, explain, open_explainer
 from dgiqa.explain.landmarks import FaceBox, locate_face, open_landmarks
 from dgiqa.imaging import decode
 from dgiqa.imaging.resize import fit
 from dgiqa.imaging.views import DepthMap, make_views
-from dgiqa.models import depth_card, find_card
-from dgiqa.runtimes import Runtime, fastest, open_runtime, weights_for
+from dgiqa.judges import Judge, open_judges
+from dgiqa.models import find_card
+from dgiqa.runtimes import Runtime, fastest
 from dgiqa.sources import Found, Held
 from dgiqa.stream import batched, in_order
-from dgiqa.types import Failure, Image, Result, Score, Views
-from dgiqa.weights.fetch import is_built_in, locate
-from dgiqa.weights.files import fingerprint
+from dgiqa.types import Failure, Float32, Image, Result, Score, Views
 
 Source: TypeAlias = decode.Source | Found | Held
 A = TypeVar("A")
@@ -56,6 +55,7 @@ class Scorer:
         network: Runtime,
         depth: DepthMap | None = None,
         *,
+        others: Sequence[Judge] = (),
         model: str | None = None,
         runtime: str = "",
         max_megapixels: float = MAX_MEGAPIXELS,
@@ -64,9 +64,10 @@ class Scorer:
         self.card = card
         self.model, self.runtime = model or card.label, runtime
         self.max_megapixels = max_megapixels
-        self._least_side = math.ceil(card.recipe.reduce * card.recipe.short_side) if fast else 0
-        self._network = network
-        self._depth = depth
+        self._judges = (Judge(card.recipe, network, depth), *others)
+        largest = max(judge.recipe.short_side for judge in self._judges)
+        self._least_side = math.ceil(card.recipe.reduce * largest) if fast else 0
+        self._fitted = card.recipe if not others and card.recipe.depth_from == "resized" else None
         self._explainer = cache(partial(open_explainer, card))
         self._finder = cache(open_landmarks)
 
@@ -88,7 +89,7 @@ class Scorer:
                 raise UsageError("the picture has an original already", hint="leave ref out")
             source = Compared(picture, ref)
         seen = self._see(source, name)
-        return self._judge(seen, self._network.run(seen.views))
+        return self._judge(seen, self._ask(seen))
 
     def explain(
         self,
@@ -114,11 +115,12 @@ class Scorer:
         """
         image = self._decode(source, name)
         seen = self._see(image)
-        raws = self._network.run(seen.views)
+        raws = self._ask(seen)
+        views = seen.views[0]
         picture = fit(image.pixels, self.card.recipe, image.full)
-        explainer = self._explainer() if seen.views.depth is not None else None
+        explainer = self._explainer() if views.depth is not None else None
         located = locate_face(image, picture, landmarks, face, self._finder)
-        return explain(self._judge(seen, raws), seen.views, raws, picture, self.card, explainer, located)
+        return explain(self._judge(seen, raws), views, raws[0], picture, self.card, explainer, located)
 
     def score_all(self, sources: Iterable[Source | Compared], *, workers: int = 1, batch: int = 1) -> Generator[Result]:
         """A :class:`Score` or :class:`Failure` for each source, in order, in bounded memory.
@@ -147,7 +149,9 @@ class Scorer:
         Any number of threads and processes may call it: it is what every executor runs.
         """
         seen = [s if isinstance(s, Failure) else self._attempt(self._see, s) for s in sources]
-        raws = iter(_run_together(self._network, [item.views for item in seen if isinstance(item, _Seen)]))
+        together = [item.views for item in seen if isinstance(item, _Seen)]
+        of_judges = [judge.raws(views) for judge, views in zip(self._judges, zip(*together, strict=True), strict=False)]
+        raws = zip(*of_judges, strict=True)
         return [self._judge(item, next(raws)) if isinstance(item, _Seen) else item for item in seen]
 
     def _hold(self, source: Source | Compared | Image) -> Source | Compared | Image | Failure:
@@ -190,7 +194,7 @@ class Scorer:
             raise source.error
         self.check_reference(False)
         image = self._large_enough(source if isinstance(source, Image) else self._decode(source, name))
-        views = make_views(image, self.card.recipe, self._depth)
+        views = tuple(judge.see(image) for judge in self._judges)
         notes = (*image.notes, *_small(image, self.card))
         return _Seen(image.name, image.width, image.height, notes, views)
 
@@ -209,7 +213,10 @@ class Scorer:
         views = make_views(self._large_enough(image), self.card.recipe)
         views = replace(views, reference=make_views(original, self.card.recipe).color)
         notes = (*image.notes, *(f"original: {note}" for note in original.notes))
-        return _Seen(image.name, image.width, image.height, notes, views)
+        return _Seen(image.name, image.width, image.height, notes, (views,))
+
+    def _ask(self, seen: _Seen) -> list[Float32]:
+        return [judge.network.run(views) for judge, views in zip(self._judges, seen.views, strict=True)]
 
     def _large_enough(self, image: Image) -> Image:
         least = self.card.recipe.least
@@ -233,24 +240,35 @@ class Scorer:
             background=self.card.recipe.background,
             max_megapixels=self.max_megapixels,
             least_side=self._least_side,
-            fitted=self.card.recipe if self.card.recipe.depth_from == "resized" else None,
+            fitted=self._fitted,
         )
 
-    def _judge(self, seen: _Seen, raws: np.ndarray) -> Score:
-        """From (V,) raw scores, or (V, 2) raw scores and their spreads."""
-        count = len(seen.views)
+    def _judge(self, seen: _Seen, raws: Sequence[Float32]) -> Score:
+        """From each judge's (V,) raw scores, or (V, 2) raw scores and their spreads."""
+        means = [self._mean(seen, views, of_views) for views, of_views in zip(seen.views, raws, strict=True)]
+        raw, spread = self._weighted([mean[0] for mean in means]), self._weighted([mean[1] for mean in means])
+        assert raw is not None
+        quality, low, high = self.card.judge(raw, spread)
+        sizes = seen.width, seen.height
+        return Score(seen.name, quality, raw, self.model, *sizes, seen.notes, low, high, spread, self.runtime)
+
+    def _weighted(self, values: Sequence[float | None]) -> float | None:
+        """The mean over the judges that tell a value, as each counts."""
+        told = [(value, judge.weight) for value, judge in zip(values, self._judges, strict=True) if value is not None]
+        return math.fsum(value * weight for value, weight in told) / math.fsum(w for _, w in told) if told else None
+
+    def _mean(self, seen: _Seen, views: Views, raws: Float32) -> tuple[float, float | None]:
+        """Over the views: of the raw scores, and of the spreads where there are any."""
         columns = raws[None] if raws.ndim == 1 else raws.T
-        if raws.shape not in ((count,), (count, 2)) or not np.isfinite(raws).all() or (columns[1:] < 0).any():
+        shapes = (len(views),), (len(views), 2)
+        if raws.shape not in shapes or not np.isfinite(raws).all() or (columns[1:] < 0).any():
             raise WeightsError(  # never invent a score
-                f"{self.model} gave {raws.shape} values for {count} views of {seen.name}, or one that is no number, "
-                "or a negative spread",
+                f"{self.model} gave {raws.shape} values for {len(views)} views of {seen.name}, or one that is no "
+                "number, or a negative spread",
                 hint="its weights are damaged, or belong to another network",
             )
         raw, *spread = (float(np.mean(column, dtype=np.float64)) for column in columns)
-        quality, low, high = self.card.judge(raw, *spread)
-        sizes = seen.width, seen.height
-        spread_or_none = spread[0] if spread else None
-        return Score(seen.name, quality, raw, self.model, *sizes, seen.notes, low, high, spread_or_none, self.runtime)
+        return raw, spread[0] if spread else None
 
 
 @dataclass(frozen=True)
@@ -269,7 +287,7 @@ class _Seen:
     width: int
     height: int
     notes: tuple[str, ...]
-    views: Views
+    views: tuple[Views, ...]  # each judge's
 
 
 def load(
@@ -302,38 +320,20 @@ def load(
         raise UsageError(f"max_megapixels = {max_megapixels}: nothing is that small", hint="give a positive number")
     if fast and not card.recipe.reduce:
         raise UsageError(f"{card.name} allows no decoding at a reduced scale", hint="leave fast, or --fast, out")
-    own = depth_card(card)
-    if depth and not own:
-        raise UsageError(f"{card.name} looks at no depth", hint="leave depth out")
     runtime = fastest(card) if runtime == "auto" else runtime or next(iter(card.weights))
-    network, model = open_runtime(card, runtime), _label(card, runtime, own)
-    estimator = open_depth(depth or own, runtime) if own else None
-    if estimator and own and (seen_by := _label(estimator.card, runtime)) != own.label:
-        model += f"+{seen_by}"
+    (first, *others), model, runs = open_judges(card, runtime, depth)
     if fast:
         model += "+fast"
-    kind = weights_for(card, runtime)
-    runs = f"{runtime} {card.weights[kind].precision}" if kind else runtime
-    return Scorer(card, network, estimator, model=model, runtime=runs, max_megapixels=max_megapixels, fast=fast)
-
-
-def _label(card: ModelCard, runtime: str | None, depth: ModelCard | None = None) -> str:
-    """Name and version; where those don't pin the weights down, also a checksum.
-
-    That is so for weights whose sum the card doesn't state, and for a card of one's own, which can say anything. The
-    latter names a built-in depth network without its version, so that network's weights are in the sum, too.
-    """
-    kind = _kind(card, runtime)
-    weights = locate(card, kind)
-    if not is_built_in(card):
-        fed_by = [locate(depth, _kind(depth, runtime))] if depth and is_built_in(depth) else []
-        return f"{card.label}+{fingerprint(card.folder / card.file, weights, *fed_by)}"
-    return card.label if card.weights[kind].sha256 else f"{card.label}+{fingerprint(weights)}"
-
-
-def _kind(card: ModelCard, runtime: str | None) -> str:
-    """The card's weights that the runtime takes, else its first."""
-    return weights_for(card, runtime) or next(iter(card.weights))
+    return Scorer(
+        card,
+        first.network,
+        first.depth,
+        others=others,
+        model=model,
+        runtime=runs,
+        max_megapixels=max_megapixels,
+        fast=fast,
+    )
 
 
 def _small(image: Image, card: ModelCard) -> tuple[str, ...]:
@@ -342,31 +342,6 @@ def _small(image: Image, card: ModelCard) -> tuple[str, ...]:
     if 2 * min(image.width, image.height) >= wanted:
         return ()
     return (f"{image.width}×{image.height} was enlarged to a short side of {wanted}: so small a picture scores low",)
-
-
-def _run_together(network: Runtime, several: list[Views]) -> list[np.ndarray]:
-    """Raw scores of each picture's views; pictures with views of one shape go to the network in one call."""
-    results: dict[int, np.ndarray] = {}
-    shapes: dict[tuple[int, ...], list[int]] = {}
-    for i, views in enumerate(several):
-        shapes.setdefault(views.color.shape[1:], []).append(i)
-    for members in shapes.values():
-        together = _stack([several[i] for i in members])
-        cuts = np.cumsum([len(several[i]) for i in members])[:-1]
-        results.update(zip(members, np.split(network.run(together), cuts), strict=True))
-    return [results[i] for i in range(len(several))]
-
-
-def _stack(several: list[Views]) -> Views:
-    if len(several) == 1:
-        return several[0]
-    depths = [views.depth for views in several if views.depth is not None]
-    originals = [views.reference for views in several if views.reference is not None]
-    return Views(
-        np.concatenate([views.color for views in several]),
-        np.concatenate(depths) if depths else None,
-        reference=np.concatenate(originals) if originals else None,
-    )
 
 
 def _paired(source: Source | Image | Compared) -> Source | Image | Compared:

@@ -59,11 +59,12 @@ def write_own_card(
 def save_card(card: ModelCard, path: Path, **changes: Any) -> ModelCard:
     """Writes ``card`` with other values of its fields to ``path``, and returns what stands there.
 
-    A depth card of one's own is named as it is seen from there. What explains the scores comes along where the ONNX
-    weights are still those that it continues.
+    Cards of one's own, of depth or of an ensemble, are named as they are seen from there. What explains the scores
+    comes along where the ONNX weights are still those that it continues.
     """
-    recipe = dataclasses.replace(card.recipe, depth=_depth_from(card, path.parent))
-    own = dataclasses.replace(card, recipe=recipe, **changes)
+    recipe = dataclasses.replace(card.recipe, depth=_seen_from(path.parent, card, card.recipe.depth))
+    ensemble = tuple(dataclasses.replace(m, card=_seen_from(path.parent, card, m.card)) for m in card.ensemble)
+    own = dataclasses.replace(card, recipe=recipe, ensemble=ensemble, **changes)
     own = dataclasses.replace(own, explain=_explanation(card, own, path))
     part = path.with_name(path.name + ".part")
     part.write_text(as_toml(own, leave=("name", "folder")), encoding="utf-8")
@@ -133,12 +134,11 @@ def _beside(source: Path, target: Path, stated: WeightsFile) -> WeightsFile:
     )
 
 
-def _depth_from(card: ModelCard, folder: Path) -> str:
-    """The name of the depth card; the path of one's own, seen from ``folder``."""
-    depth = card.recipe.depth
-    if not depth.endswith(".toml"):
-        return depth
-    file = (card.folder / depth).resolve()
+def _seen_from(folder: Path, card: ModelCard, name: str) -> str:
+    """The name of a card that ``card`` names; the path of one's own, seen from ``folder``."""
+    if not name.endswith(".toml"):
+        return name
+    file = (card.folder / name).resolve()
     try:
         return os.path.relpath(file, folder)
     except ValueError:  # another drive

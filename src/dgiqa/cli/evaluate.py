@@ -49,7 +49,7 @@ from dgiqa.evaluation import (
 )
 from dgiqa.evaluation.scores_file import Scores, match, names_any, read_scores, write_scores
 from dgiqa.evaluation.table import explain
-from dgiqa.models import depth_card
+from dgiqa.models import cards_behind
 from dgiqa.scorer import Compared, Scorer, load
 from dgiqa.weights.fetch import locate
 from dgiqa.weights.files import fingerprint
@@ -259,10 +259,9 @@ def _compare(predictions: list[Predictions], split: Split) -> Iterator[Compariso
 
 
 def _fingerprint(card: ModelCard) -> str:
-    """Of the card, its depth card, and the weights of both."""
-    cards = [found for found in (card, depth_card(card)) if found]
+    """Of the card and all that take part in its scores, and of their weights."""
     return fingerprint(
-        *(file for one in cards for file in (one.folder / one.file, locate(one, next(iter(one.weights)))))
+        *(file for one in cards_behind(card) for file in (one.folder / one.file, locate(one, next(iter(one.weights)))))
     )
 
 

@@ -29,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     card = find_card(args.model)
+    if card.ensemble:
+        members = ", ".join(member.card for member in card.ensemble)
+        raise UsageError(
+            f"{card.name} is an ensemble, and a file holds one network",
+            hint=f"export its networks by cards of their own, such as {members}",
+        )
     path = args.out.expanduser().resolve()
     check_place(path)
     network = load_module(card)

@@ -1,7 +1,7 @@
 """Bring a model's weights into the cache: https, checked by sha256, resumed where it stopped.
 
 DGIQA_CACHE moves the cache, DGIQA_MIRROR names another place to fetch from, DGIQA_OFFLINE=1 forbids the network.
-The depth model that a model needs comes along.
+The depth model that a model needs comes along, and so do the networks of an ensemble.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from dgiqa.models import depth_card, find_card
+from dgiqa.models import cards_behind, find_card
 from dgiqa.weights.fetch import Progress, fetch
 
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     card = find_card(args.name)
-    for each in filter(None, (card, depth_card(card))):
+    for each in cards_behind(card):
         for path in fetch(each, offline=args.offline, mirror=args.mirror, timeout=args.timeout, progress=_progress()):
             print(path)
     return 0

@@ -10,7 +10,7 @@ import dataclasses
 import json
 from typing import Any
 
-from dgiqa.cards import Interval, ModelCard, WeightsFile
+from dgiqa.cards import Interval, Member, ModelCard, WeightsFile
 from dgiqa.models import DEFAULT, find_card, list_models
 from dgiqa.weights.fetch import is_here
 
@@ -56,6 +56,8 @@ def print_card(card: ModelCard) -> None:
         [(f"{network.parameters / 1e6:.2f} M parameters", f"{network.gmacs:g} GMACs for {network.input}")],
     )
     _section("weights", [(f"{kind}: {file.file}", _state(card, kind, file)) for kind, file in card.weights.items()])
+    if card.ensemble:
+        _section("ensemble (with the network above, which counts 1)", [_member(each) for each in card.ensemble])
     _section("training", _pairs(card.training))
     _section("recipe", _pairs(card.recipe))
     if card.kind == "quality":
@@ -71,6 +73,11 @@ def print_card(card: ModelCard) -> None:
         for m in card.measured
     ]
     _section("measured (bootstrap 95 % interval)", rows or [("nothing", "")])
+
+
+def _member(member: Member) -> tuple[str, str]:
+    size = f", short side {member.short_side}" if member.short_side else ""
+    return member.card, f"counts {member.weight:g}{size}"
 
 
 def _interval(interval: Interval) -> tuple[str, str]:

@@ -7,13 +7,14 @@ by :func:`build_network`.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from dgiqa.cards import ModelCard, read_card
+from dgiqa.cards import Member, ModelCard, read_card
 from dgiqa.errors import CardError, ModelNotFound, RuntimeMissing
 
 if TYPE_CHECKING:
@@ -72,6 +73,43 @@ def depth_card(card: ModelCard) -> ModelCard | None:
     if not depth:
         return None
     return find_card(card.folder / depth if depth.endswith(".toml") else depth)
+
+
+def member_cards(card: ModelCard) -> list[ModelCard]:
+    """The cards of the further networks of ``card``'s ensemble, in its order, each fed as ``card`` says.
+
+    Raises:
+        ModelNotFound, CardError: as :func:`find_card`; or a member is of another version, compares with an original, is
+            no quality card, or an ensemble itself.
+    """
+    return [_member_card(card, member) for member in card.ensemble]
+
+
+def _member_card(card: ModelCard, member: Member) -> ModelCard:
+    where = f"{card.name}: ensemble: {member.card}"
+    if member.card.endswith(".toml"):
+        found = find_card(card.folder / member.card)
+    else:
+        found = find_card(member.card.partition("@")[0])
+        if found.label != member.card:
+            raise CardError(f"{where}: what is here is {found.label}", hint="calibrate an ensemble with that one anew")
+    if found.kind != "quality" or found.reference == "full" or found.ensemble:
+        raise CardError(f"{where}: is no network that scores by itself, without an original")
+    if not member.short_side:
+        return found
+    recipe = dataclasses.replace(found.recipe, short_side=member.short_side)
+    try:
+        recipe.check()
+    except ValueError as error:
+        raise CardError(f"{where}: {error}") from error
+    return dataclasses.replace(found, recipe=recipe)
+
+
+def cards_behind(card: ModelCard) -> list[ModelCard]:
+    """Every card that takes part in a score of ``card``: itself, its ensemble's, and the depth cards of those."""
+    cards = [card, *member_cards(card)]
+    cards += [depth for each in cards if (depth := depth_card(each))]
+    return list({each.folder / each.file: each for each in cards}.values())
 
 
 def build_network(card: ModelCard) -> nn.Module:
