@@ -1,4 +1,4 @@
-"""What 8-bit arithmetic of the embedded network gains and costs on this machine.
+"""What 8-bit arithmetic, and bfloat16, of the embedded network gain and cost on this machine.
 
     python benchmarks/int8.py --data BIQ2021 [--calibrate 100] [--judge 1000] [--out FILE.json]
 
@@ -7,9 +7,11 @@ the train part; what the statistics read stays as it comes out. Judged on the pi
 training. A variant would be accepted if its SRCC drops by at most 0.005.
 
 - ``pointwise``: the 1×1 convolutions of 16 channels and more, which are most of the arithmetic.
+- ``late``: all of the trunk's last two thirds.
 - ``all``: every convolution but the first.
 
-Needs the extra ``[train]``. Times take turns, one thread.
+Each in ONNX Runtime and in OpenVINO, whose other arithmetic is in 32 bits, or in bfloat16 (``bf16``) where the
+processor has it. Needs the extras ``[train]`` and ``[openvino]``. Times take turns, one thread.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,13 +36,15 @@ from dgiqa.imaging.decode import decode
 from dgiqa.imaging.views import make_views
 from dgiqa.metrics.correlation import plcc, srcc
 from dgiqa.models import find_card
-from dgiqa.runtimes.onnx import OnnxNetwork, open_file
+from dgiqa.runtimes.onnx import open_file
 from dgiqa.training.recipe import read_recipe
 from dgiqa.training.sets import hold_out
 from dgiqa.types import Views
 from dgiqa.weights.fetch import locate
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "mobile-biq2021.toml"
+#: (1, 2) raw score and spread of a view.
+Network = Callable[[Views], np.ndarray]
 #: The largest drop of SRCC that would do.
 ALLOWED = 0.005
 
@@ -66,21 +71,26 @@ def main() -> None:
     report: dict[str, Any] = {"judged": len(judged), "calibrated on": args.calibrate}
     with TemporaryDirectory() as folder:
         whole = widened(locate(card, "onnx"), Path(folder))
-        networks = {"fp32": open_file(locate(card, "onnx"))}
+        files = {"fp32": locate(card, "onnx")}
         calibration = views(fitted, args.calibrate)
-        for name in ("pointwise", "all"):
-            networks[name] = quantized(whole, Path(folder) / f"{name}.onnx", name, calibration)
-    raw, seconds = run(networks, shown)
-    mos = split.mos[judged]
+        for name in ("pointwise", "late", "all"):
+            files[name] = quantized(whole, Path(folder) / f"{name}.onnx", name, calibration)
+        networks: dict[str, Network] = {}
+        for name, file in files.items():
+            networks[f"onnx {name}"] = open_file(file).run
+            for precision in ("f32", "bf16"):
+                networks[f"openvino {precision} {name}"] = in_openvino(file, precision)
+        raw, seconds = run(networks, shown)
+    mos, first = split.mos[judged], next(iter(networks))
     for name in networks:
-        change = np.abs(raw[name] - raw["fp32"])
+        change = np.abs(raw[name] - raw[first])
         report[name] = {
             "srcc": round(srcc(raw[name], mos), 4),
             "plcc": round(plcc(raw[name], mos), 4),
-            "accepted": srcc(raw["fp32"], mos) - srcc(raw[name], mos) <= ALLOWED,
+            "accepted": srcc(raw[first], mos) - srcc(raw[name], mos) <= ALLOWED,
             "largest change of the raw score": round(float(change.max()), 4),
             "ms a view": round(1e3 * statistics.median(seconds[name]), 1),
-            "of fp32's time": round(statistics.median(seconds[name]) / statistics.median(seconds["fp32"]), 2),
+            f"of the time of {first}": round(statistics.median(seconds[name]) / statistics.median(seconds[first]), 2),
         }
     text = json.dumps(report, indent=1)
     print(text)
@@ -105,13 +115,13 @@ def widened(path: Path, folder: Path) -> Path:
     return folder / "merged.onnx"
 
 
-def quantized(path: Path, out: Path, which: str, calibration: list[Views]) -> OnnxNetwork:
+def quantized(path: Path, out: Path, which: str, calibration: list[Views]) -> Path:
     graph = onnx.load(path).graph
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     trunk = [node for node in convolutions if "color_trunk." in "".join(node.input)]  # merged weights have new names
     pointwise = [node for node in trunk if shapes[node.input[1]][1] >= 16 and shapes[node.input[1]][2:] == (1, 1)]
-    chosen = pointwise if which == "pointwise" else trunk[1:]
+    chosen = {"pointwise": pointwise, "late": trunk[len(trunk) // 3 :], "all": trunk[1:]}[which]
     quantize_static(
         str(path),
         str(out),
@@ -123,7 +133,16 @@ def quantized(path: Path, out: Path, which: str, calibration: list[Views]) -> On
         nodes_to_exclude=[node.name for node in convolutions if node not in chosen],
         extra_options={"DedicatedQDQPair": True},  # else the statistics would read rounded maps
     )
-    return open_file(out)
+    return out
+
+
+def in_openvino(file: Path, precision: str) -> Network:
+    """The file in OpenVINO, one thread; what isn't in 8 bits in that ``precision``, ``f32`` or ``bf16``."""
+    import openvino
+
+    settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": precision}
+    request = openvino.Core().compile_model(str(file), "CPU", settings).create_infer_request()
+    return lambda view: request.infer({"color": view.color, "depth": view.depth})[0]
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -135,14 +154,14 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         return None if view is None else {"color": view.color, "depth": view.depth}
 
 
-def run(networks: dict[str, OnnxNetwork], views: list[Views]) -> tuple[dict[str, np.ndarray], dict[str, list[float]]]:
+def run(networks: dict[str, Network], views: list[Views]) -> tuple[dict[str, np.ndarray], dict[str, list[float]]]:
     """Raw scores and seconds of each network, taking turns."""
     raw: dict[str, list[float]] = {name: [] for name in networks}
     seconds: dict[str, list[float]] = {name: [] for name in networks}
     for view in views:
         for name, network in networks.items():
             start = time.perf_counter()
-            raw[name].append(float(network.run(view)[0, 0]))
+            raw[name].append(float(network(view)[0, 0]))
             seconds[name].append(time.perf_counter() - start)
     return {name: np.array(values) for name, values in raw.items()}, seconds
 
