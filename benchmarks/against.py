@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shlex
 import statistics
 import subprocess
@@ -22,6 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from machine import machine
 
 import dgiqa
 from dgiqa.metrics.correlation import srcc
@@ -94,7 +93,7 @@ def main() -> None:
             "SRCC with the first": round(srcc(ours, theirs), 4),
         }
     report = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": machine(),
         "dgiqa": dgiqa.__version__,
         "pictures": len(paths),
         "programs": rows,

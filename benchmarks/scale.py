@@ -21,7 +21,6 @@ import argparse
 import json
 import logging
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -33,6 +32,8 @@ from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
+
+from machine import machine
 
 import dgiqa
 from dgiqa.executors import local
@@ -76,7 +77,7 @@ def main() -> None:
         name: {key: median([one[key] for one in several]) for key in several[0]} for name, several in found.items()
     }
     report = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": machine(),
         "dgiqa": dgiqa.__version__,
         "repeat": args.repeat,
         "load": os.getloadavg()[1],

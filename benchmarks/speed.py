@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import shlex
 import statistics
@@ -18,6 +17,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from machine import machine
 
 import dgiqa
 
@@ -47,7 +48,7 @@ def main() -> None:
             seconds[name].append(took)
             peaks[name].append(peak)
     report = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": machine(),
         "dgiqa": dgiqa.__version__,
         "pictures": len(found),
         "commands": {

@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+from machine import machine
 
 import dgiqa
 from dgiqa.depth import open_depth
@@ -64,7 +63,7 @@ def main() -> None:
             rounds.append(found | {"score, fast": seconds(fast.score, file)} | parts(file))
         rows.append({name: min(found[name] for found in rounds) for name in rounds[0]})
     report = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": machine(),
         "model": scorer.model,
         "pictures": len(files),
         "megapixels": round(statistics.median(megapixels(file) for file in files), 1),

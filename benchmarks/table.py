@@ -1,4 +1,5 @@
-"""RESULTS.md from what the other benchmarks left beside it: RESULTS.json, STAGES*.json, AGAINST*.json.
+"""RESULTS.md from what the other benchmarks left beside it: RESULTS.json, STAGES*.json, AGAINST*.json,
+ARITHMETIC.json.
 
 python benchmarks/table.py
 """
@@ -47,6 +48,13 @@ def main() -> None:
         if note := against.get("note"):
             lines += ["", note]
         lines.append("")
+    if arithmetic := read("ARITHMETIC.json"):
+        lines += [f"## Arithmetic in 32 bits: {arithmetic['threads']} threads, {arithmetic['machine']}", ""]
+        lines += ["`python benchmarks/arithmetic.py`, taking turns; the limit is the fastest product of matrices.", ""]
+        lines += ["| | GFLOP/s | of the limit |", "|---|---|---|"]
+        for name, rate in arithmetic["GFLOP/s"].items():
+            lines.append(f"| {name} | {rate} | {arithmetic['of the limit'][name]} |")
+        lines += ["", arithmetic["note"], ""] if arithmetic["note"] else [""]
     text = "\n".join(lines)
     (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
     print(text)

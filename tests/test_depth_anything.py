@@ -15,7 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation
 
 from dgiqa.cards import ModelCard, WeightsFile
+from dgiqa.errors import CardError
+from dgiqa.export.onnx import export
 from dgiqa.models import build_network, find_card, list_models
+from dgiqa.runtimes import open_runtime
+from dgiqa.runtimes.torch import load_module as open_module
 from dgiqa.runtimes.torch import open_network
 from dgiqa.types import Views
 
@@ -150,3 +154,36 @@ def test_cards(name: str) -> None:
     assert len(file.url.split("/resolve/")[1].split("/")[0]) == 40  # a commit, which never changes
     assert file.bytes in (0, 99_173_660)
     assert card.licence.weights == "Apache-2.0"
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_exported_it_gives_the_same_depth_of_every_size(
+    checkpoint: tuple[ModelCard, DepthAnythingForDepthEstimation], runtime: str, tmp_path: Path
+) -> None:
+    card, judge = checkpoint
+    recipe = dataclasses.replace(card.recipe, short_side=70)
+    file = tmp_path / "exported.onnx"
+    assert export(open_module(card), dataclasses.replace(card, recipe=recipe), file) < 1e-4
+    exported = dataclasses.replace(card, weights={"onnx": WeightsFile(file=file.name)}, folder=tmp_path)
+    network = open_runtime(exported, runtime)
+    for size in ((70, 70), (70, 182), (126, 42)):  # a grid as stored, and two whose places are interpolated
+        color = pictures(1, *size)
+        depth = network.run(Views(color))
+        torch.testing.assert_close(torch.from_numpy(depth), expected_depth(judge, color), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"heads": 5}, "5 heads don't divide a width of 24"),
+        ({"taps": [2, 4, 6, 9]}, "taps must be layers from 1 to 8"),
+        ({"taps": [2, 4, 8]}, "taps and neck need 4 values each"),
+        ({"neck": [8, 8]}, "taps and neck need 4 values each"),
+    ],
+)
+def test_settings_that_make_no_network_are_named(
+    checkpoint: tuple[ModelCard, DepthAnythingForDepthEstimation], changes: dict[str, object], message: str
+) -> None:
+    card, _ = checkpoint
+    with pytest.raises(CardError, match=message):
+        build_network(dataclasses.replace(card, settings={**card.settings, **changes}))

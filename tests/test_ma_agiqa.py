@@ -351,7 +351,7 @@ def test_what_is_missing_is_said(folder: Path, photograph: UInt8, tmp_path: Path
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert message(lambda: LMM(folder).describe(photograph)) == (
         RuntimeMissing,
-        "asking a large multimodal model needs transformers, which is not installed; pip install 'dgiqa[torch]'",
+        "asking a large multimodal model needs transformers, which is not installed; pip install 'dgiqa[multimodal]'",
     )
 
 

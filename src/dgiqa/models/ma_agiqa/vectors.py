@@ -129,7 +129,7 @@ class LMM:
             except ImportError as error:
                 raise RuntimeMissing(
                     "asking a large multimodal model needs transformers, which is not installed",
-                    hint="pip install 'dgiqa[torch]'",
+                    hint="pip install 'dgiqa[multimodal]'",
                 ) from error
             offline = {"local_files_only": True, "trust_remote_code": False}
             try:
