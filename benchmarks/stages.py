@@ -46,7 +46,7 @@ def main() -> None:
 
     def parts(file: Path) -> dict[str, float]:
         clock = [time.perf_counter()]
-        image = decode(file, fitted=card.recipe)
+        image = decode(file, fitted=[card.recipe])
         clock.append(time.perf_counter())
         views = make_views(image, card.recipe, depth)
         clock.append(time.perf_counter())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 import re
 from collections.abc import Callable
@@ -17,11 +18,12 @@ from dgiqa.calibration import write_own_card
 from dgiqa.cards import Member, ModelCard, read_card
 from dgiqa.cli import main
 from dgiqa.errors import CardError, UsageError, WeightsError
+from dgiqa.imaging.decode import decode
 from dgiqa.judges import Judge, open_judges
 from dgiqa.models import build_network, cards_behind, find_card, member_cards
 from dgiqa.runtimes.fake import FakeNetwork
 from dgiqa.types import Views
-from pictures import scene
+from pictures import encode, exif, rgb_profile, scene
 
 NAME = "dgiqa_mobile.ensemble"
 
@@ -106,6 +108,35 @@ def test_each_network_sees_the_picture_by_its_own_recipe() -> None:
     assert shapes == {"own": (1, 288, 576, 3), "grid": (2, 64, 64, 3)}
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode(scene(900, 700), "JPEG", quality=95, exif=exif(6), icc_profile=rgb_profile()),
+        encode(scene(900, 200), "PNG"),
+        encode(np.dstack([scene(300, 400), scene(300, 400)[..., 0]]), "PNG"),  # transparent here and there
+        encode(scene(512, 512), "PNG"),  # of the size that one of them wants
+        encode(scene(70, 50), "PNG"),
+    ],
+    ids=["turned, with a profile", "long", "transparent", "fitting", "small"],
+)
+def test_a_picture_decoded_once_for_several_is_what_each_would_see_of_it(scorer: dgiqa.Scorer, data: bytes) -> None:
+    card = find_card(NAME)
+    cards = [dataclasses.replace(card, ensemble=()), *member_cards(card)]
+    together = decode(data, fitted=[each.recipe for each in cards])
+    alone = []
+    for place, each in enumerate(cards):
+        seen = together.at(place)
+        by_itself = decode(data, fitted=[each.recipe])
+        assert np.array_equal(seen.pixels, by_itself.pixels)
+        assert not seen.pixels.flags.writeable
+        assert (seen.width, seen.height) == (by_itself.width, by_itself.height)
+        (one,), _, _ = open_judges(each, "onnx")
+        alone.append(dgiqa.Scorer(each, one.network, one.depth).score(data).raw)
+    assert scorer.score(data).raw == pytest.approx(np.average(alone, weights=[1, 1, 0.5]), abs=1e-12)
+    with PIL.Image.open(io.BytesIO(data)) as picture:  # which is decoded whole
+        assert scorer.score(picture).raw == scorer.score(data).raw
+
+
 def test_a_network_that_says_nonsense_is_found_out_wherever_it_stands() -> None:
     card = small()
     for value in (math.nan, math.inf):
@@ -165,7 +196,7 @@ def test_at_a_reduced_scale_the_largest_network_has_its_pixels(tmp_path: Path) -
 
     large = dataclasses.replace(card.recipe, short_side=960)
     made = dgiqa.Scorer(card, FakeNetwork(look), others=[judge(large, look)], fast=True)
-    assert made._decode(path).pixels.shape == (1000, 1000, 3)
+    assert decode(path, least_side=made._least_side).pixels.shape == (1000, 1000, 3)
     made.score(path)
     assert seen == [96, 960]
     assert dgiqa.load(NAME, fast=True).model == f"{NAME}@1.0+fast"

@@ -46,7 +46,7 @@ def test_what_comes_fitted_is_what_would_be_fitted(size: tuple[int, int], mode: 
     for kernel in ("bicubic", "box", "box-bicubic", "cubic-opencv"):
         recipe = dataclasses.replace(RECIPE, kernel=kernel)
         for data in (encoded(picture(*size, mode)), encoded(picture(*size), "PNG"), encoded(picture(*size), "TIFF")):
-            whole, fitted = decode(data), decode(data, fitted=recipe)
+            whole, fitted = decode(data), decode(data, fitted=[recipe])
             assert (fitted.width, fitted.height) == (whole.width, whole.height) == size
             assert np.array_equal(fit(fitted.pixels, recipe, fitted.full), fit(whole.pixels, recipe))
 
@@ -57,7 +57,7 @@ def test_turned_pictures_too(orientation: int) -> None:
         turned(picture(300, 200), orientation),
         encoded(picture(300, 200), "TIFF", tiffinfo={274: orientation}),
     ):
-        whole, fitted = decode(data), decode(data, fitted=RECIPE)
+        whole, fitted = decode(data), decode(data, fitted=[RECIPE])
         assert (fitted.width, fitted.height) == (whole.width, whole.height)
         assert np.array_equal(fit(fitted.pixels, RECIPE, fitted.full), fit(whole.pixels, RECIPE))
 
@@ -101,7 +101,7 @@ def test_box_bicubic_sees_the_same_of_a_reduced_picture(times: int, sampling: st
     apart = {}
     for kernel in ("bicubic", "box-bicubic"):
         recipe = dataclasses.replace(RECIPE, short_side=100, kernel=kernel)
-        whole, reduced = decode(data, fitted=recipe), decode(data, fitted=recipe, least_side=100)
+        whole, reduced = decode(data, fitted=[recipe]), decode(data, fitted=[recipe], least_side=100)
         seen = [fit(found.pixels, recipe, found.full).astype(int) for found in (whole, reduced)]
         assert seen[0].shape == seen[1].shape
         apart[kernel] = np.abs(seen[0] - seen[1]).mean()

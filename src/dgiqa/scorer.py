@@ -65,9 +65,9 @@ class Scorer:
         self.model, self.runtime = model or card.label, runtime
         self.max_megapixels = max_megapixels
         self._judges = (Judge(card.recipe, network, depth), *others)
-        largest = max(judge.recipe.short_side for judge in self._judges)
-        self._least_side = math.ceil(card.recipe.reduce * largest) if fast else 0
-        self._fitted = card.recipe if not others and card.recipe.depth_from == "resized" else None
+        recipes = [judge.recipe for judge in self._judges]
+        self._least_side = math.ceil(card.recipe.reduce * max(recipe.short_side for recipe in recipes)) if fast else 0
+        self._fitted = recipes if all(recipe.depth_from == "resized" for recipe in recipes) else []
         self._explainer = cache(partial(open_explainer, card))
         self._finder = cache(open_landmarks)
 
@@ -194,7 +194,7 @@ class Scorer:
             raise source.error
         self.check_reference(False)
         image = self._large_enough(source if isinstance(source, Image) else self._decode(source, name))
-        views = tuple(judge.see(image) for judge in self._judges)
+        views = tuple(judge.see(image.at(place)) for place, judge in enumerate(self._judges))
         notes = (*image.notes, *_small(image, self.card))
         return _Seen(image.name, image.width, image.height, notes, views)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,12 +26,18 @@ class Image:
         name: how messages and rows call it (a path, or ``<bytes>``, ``<array>``, ``<image>``).
         notes: what the decoder did that a reader should know, such as ``first of 12 frames``.
         full: (width, height) of the picture where the pixels are those of another size; else None.
+        others: pixels at further sizes, where the decoder was asked for several, see :meth:`at`.
     """
 
     pixels: UInt8
     name: str
     notes: tuple[str, ...] = ()
     full: tuple[int, int] | None = None
+    others: tuple[UInt8, ...] = ()
+
+    def at(self, place: int) -> Image:
+        """The picture at the size in that place of those that the decoder was asked for, if it has them."""
+        return self if not (place and self.others) else replace(self, pixels=self.others[place - 1], others=())
 
     @property
     def width(self) -> int:

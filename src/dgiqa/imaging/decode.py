@@ -11,7 +11,7 @@ import io
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeAlias
@@ -63,9 +63,10 @@ class _Job:
     background: tuple[int, int, int]
     max_megapixels: float
     least_side: int = 0
-    fitted: Recipe | None = None
+    fitted: Sequence[Recipe] = ()
     notes: list[str] = field(default_factory=list)
     full: list[tuple[int, int]] = field(default_factory=list)  # upright, where it is more than the pixels
+    others: list[UInt8] = field(default_factory=list)  # at the sizes of the second recipe and those after it
 
     def check_size(self, width: int, height: int, megapixels: float | None = None) -> None:
         if width < 1 or height < 1:
@@ -86,7 +87,7 @@ def decode(
     background: tuple[int, int, int] = (255, 255, 255),
     max_megapixels: float = 250.0,
     least_side: int = 0,
-    fitted: Recipe | None = None,
+    fitted: Sequence[Recipe] = (),
 ) -> Image:
     """One picture, upright, as 8-bit sRGB.
 
@@ -98,8 +99,8 @@ def decode(
         max_megapixels: limit on width × height / 10⁶, checked before pixels are decoded.
         least_side: a JPEG may be decoded at a half, a quarter or an eighth of its size as long as its short side keeps
             this many pixels; 0 for never. What is in memory already stays as it is.
-        fitted: the recipe that will resize it, if nothing wants all its pixels: it may come at that recipe's size, with
-            the pixels that resizing it later would give.
+        fitted: the recipes that will resize it, if nothing wants all its pixels: it may come at the first one's size,
+            and at the others' beside it (:meth:`Image.at`), with the pixels that resizing it later would give.
 
     Returns:
         Image whose pixels are a contiguous, read-only (H, W, 3) uint8 array shared with nobody. Its notes say
@@ -127,7 +128,9 @@ def decode(
                 hint="pass a path, the bytes of a file, a Pillow image or a uint8 array",
             )
     pixels.setflags(write=False)
-    return Image(pixels, job.name, tuple(job.notes), next(iter(job.full), None))
+    for each in job.others:
+        each.setflags(write=False)
+    return Image(pixels, job.name, tuple(job.notes), next(iter(job.full), None), tuple(job.others))
 
 
 def name_of(source: Source) -> str:
@@ -230,11 +233,11 @@ def _from_pillow(image: PIL.Image.Image, job: _Job, own: bool = False) -> UInt8:
     image = to_srgb(image, job.name, job.background, job.notes, own=own)
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
-    if job.fitted is not None:
-        image = fit_picture(image, job.fitted, full)
-    if image.size != full:
+    first, *others = [fit_picture(image, recipe, full) for recipe in job.fitted] or [image]
+    job.others.extend(np.asarray(each) for each in others)
+    if any(each.size != full for each in (first, *others)):
         job.full.append(full)
-    return np.asarray(image)
+    return np.asarray(first)
 
 
 def _reduce(image: PIL.Image.Image, least_side: int) -> None:
