@@ -19,7 +19,7 @@ from scipy import stats
 
 import dgiqa
 import dgiqa.cli.calibrate as verb
-from dgiqa import scorer
+from dgiqa import judges
 from dgiqa.calibration import LEAST, Fit, as_toml, calibrate, cross_validate, fit_calibration, measure, write_own_card
 from dgiqa.calibration.conformal import rank_of
 from dgiqa.calibration.coverage import wilson
@@ -404,8 +404,8 @@ def test_an_own_cards_label_changes_with_its_depth_network(
     write_own_card(default.card, tmp_path / "mine.toml", calibration=CURVE, interval=None)
     before, other = dgiqa.load(tmp_path / "mine.toml").model, tmp_path / "other-depth.onnx"
     other.write_bytes(b"another version's weights")
-    where = scorer.locate
-    monkeypatch.setattr(scorer, "locate", lambda card, kind: other if card.kind == "depth" else where(card, kind))
+    where = judges.locate
+    monkeypatch.setattr(judges, "locate", lambda card, kind: other if card.kind == "depth" else where(card, kind))
     assert dgiqa.load(tmp_path / "mine.toml").model != before
     assert dgiqa.load().model == default.model, "a built-in card's version stands for its depth network's, too"
 

@@ -107,7 +107,7 @@ WRONG = [
         'version = "1.0"',
         'version = "1.0"\nflavour = 1',
         "flavour: unknown key; known keys: arch, version, kind, summary, paper, licence, network, recipe, "
-        "weights, training, reference, calibration, interval, explain, measured, published, settings",
+        "weights, training, reference, calibration, interval, explain, ensemble, measured, published, settings",
     ),
     (
         'data = "CC-BY-4.0"',

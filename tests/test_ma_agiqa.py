@@ -385,7 +385,7 @@ def test_it_scores_pictures(
     (tmp_path / "cache").rename(tmp_path / "moved")
     assert alone == [result.raw for result in again.score_all(chosen, workers=2, batch=3)], "asked anew"
 
-    network = scorer._network._module
+    network = scorer._judges[0].network._module
     pixels = np.array(PIL.Image.open(chosen[1]).convert("RGB"))
     squeezed = torch.from_numpy(resize(pixels, 64, 64, "cubic-opencv").copy())[None]
     vectors = torch.from_numpy(LMM(folder).describe(pixels))[None]
