@@ -349,6 +349,8 @@ def test_first_weights_come_from_a_file_or_a_part_of_one(root: Path, cache: Path
     torch.save({"other": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match=r"other\.pth: 0 of the 6 tensors of Tiny are in it"):
         start.start_network(plan_of(tmp_path, "model.freeze=[]", f"model.initial={tmp_path / 'other.pth'}"))
+    with pytest.raises(UsageError, match=r"dgiqa_mobile\.ensemble: is an ensemble of networks"):
+        start.start_network(plan_of(tmp_path, "model.freeze=[]", "model.initial=dgiqa_mobile.ensemble"))
 
 
 def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:

@@ -73,11 +73,11 @@ def start_depth(plan: Plan) -> tuple[DepthMap | None, str]:
 def _read(plan: Plan, source: str) -> dict[str, Tensor]:
     """Tensors by name, of a card's name or a file."""
     path = plan.place(source)
-    if not path.is_file() and path.suffix[1:] not in ("safetensors", "onnx", "pth", "pt", "toml"):
-        card = find_card(source)
-        path = locate(card, next(kind for kind in ("torch", "onnx") if kind in card.weights))
-    elif path.suffix == ".toml":
-        card = find_card(path)
+    named = not path.is_file() and path.suffix[1:] not in ("safetensors", "onnx", "pth", "pt", "toml")
+    if named or path.suffix == ".toml":
+        card = find_card(source if named else path)
+        if card.ensemble:
+            raise UsageError(f"{source}: is an ensemble of networks", hint="start from the card of one of them")
         path = locate(card, next(kind for kind in ("torch", "onnx") if kind in card.weights))
     if path.suffix in (".pth", ".pt"):
         return _unpickle(path)
