@@ -17,7 +17,7 @@ import dgiqa
 from dgiqa.calibration import write_own_card
 from dgiqa.cards import Member, ModelCard, read_card
 from dgiqa.cli import main
-from dgiqa.errors import CardError, UsageError, WeightsError
+from dgiqa.errors import CardError, ImageTooSmall, UsageError, WeightsError
 from dgiqa.imaging.decode import decode
 from dgiqa.judges import Judge, open_judges
 from dgiqa.models import build_network, cards_behind, find_card, member_cards
@@ -200,6 +200,28 @@ def test_at_a_reduced_scale_the_largest_network_has_its_pixels(tmp_path: Path) -
     made.score(path)
     assert seen == [96, 960]
     assert dgiqa.load(NAME, fast=True).model == f"{NAME}@1.0+fast"
+
+
+@pytest.mark.parametrize("member", ["natural_statistics.brisque@1.0", "dark.toml"])
+def test_with_a_network_that_looks_at_every_pixel_there_is_no_reduced_scale(tmp_path: Path, member: str) -> None:
+    recipe = dataclasses.replace(
+        find_card("default").recipe, depth_from="picture", reduce=0.0, multiple=32, kernel="bicubic"
+    )
+    own_card(tmp_path, "dark", "default", recipe=recipe)
+    path = own_card(tmp_path, "mine", "dgiqa_mobile.quick")
+    path.write_text(f'{path.read_text()}\n[[ensemble]]\ncard = "{member}"\n')
+    assert dgiqa.load(path).score(photo(400, 300)).raw
+    with pytest.raises(UsageError, match="no decoding at a reduced scale"):
+        dgiqa.load(path, fast=True)
+
+
+def test_a_picture_too_small_for_one_of_the_networks_is_refused() -> None:
+    card = small()
+    wants = judge(dataclasses.replace(card.recipe, least=200), saying(0.5))
+    made = dgiqa.Scorer(card, FakeNetwork(saying(0.5)), others=[wants])
+    assert made.score(photo(200, 200)).raw == 0.5
+    with pytest.raises(ImageTooSmall, match="needs 200 pixels a side"):
+        made.score(photo(199, 400))
 
 
 # --- the embedded card --------------------------------------------------------------------------------------------

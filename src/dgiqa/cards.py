@@ -63,6 +63,11 @@ class Recipe:
     least: int = 0
     reduce: float = 0.0
 
+    @property
+    def needs_every_pixel(self) -> bool:
+        """Whether something looks at the picture before it is resized, or as it is."""
+        return self.depth_from == "picture" or self.views == "native"
+
     def check(self) -> None:
         """Raises ValueError when the numbers contradict each other."""
         if self.views == "native":
