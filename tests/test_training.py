@@ -21,11 +21,12 @@ torch = pytest.importorskip("torch")
 import dgiqa  # noqa: E402
 from dgiqa.cards import Calibration, read_card  # noqa: E402
 from dgiqa.cli import main  # noqa: E402
+from dgiqa.datasets import read_split  # noqa: E402
 from dgiqa.errors import UsageError, WeightsError  # noqa: E402
 from dgiqa.export.onnx import export  # noqa: E402
 from dgiqa.metrics.correlation import srcc  # noqa: E402
 from dgiqa.models import build_network, find_card  # noqa: E402
-from dgiqa.training import looks, loop, start, teacher  # noqa: E402
+from dgiqa.training import held_out, looks, loop, start, teacher  # noqa: E402
 from dgiqa.training.depth import invariant_loss  # noqa: E402
 from dgiqa.training.optimiser import Scales, make_optimiser, move_average, set_rate, set_training  # noqa: E402
 from dgiqa.training.publish import publish, replace_table  # noqa: E402
@@ -474,6 +475,19 @@ def test_a_target_knows_nothing_of_its_own_mark(
     )
     taught = plan_of(tmp_path, f'data.0.targets="{file}"', "loss.distil=5")
     assert np.isfinite(read_sets(taught, {"biq2021": root})[0].fitted.targets).all()
+
+
+def test_what_is_held_out_can_be_calibrated_on(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = plan_of(tmp_path)
+    (parts,) = read_sets(plan, {"biq2021": root})
+    out, call = tmp_path / "held.csv", [str(tmp_path / "small.toml"), "--data", f"biq2021={root}"]
+    held_out.main([*call, "--out", str(out)])
+    assert capsys.readouterr().out == f"{out}: {len(parts.held)} pictures\n"
+    found = read_split(str(out), "all", tmp_path)
+    assert [path.name for path in found.paths] == [path.name for path in parts.held.paths]
+    assert found.mos == pytest.approx(parts.held.mos, abs=1e-6)
+    assert not {path.name for path in found.paths} & {path.name for path in parts.fitted.paths}
+    assert all(path.is_file() for path in found.paths)
 
 
 def test_a_head_start_wants_a_network_that_offers_it(root: Path, cache: Path, tmp_path: Path, tiny: None) -> None:
