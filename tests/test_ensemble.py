@@ -19,7 +19,7 @@ from dgiqa.cards import Member, ModelCard, read_card
 from dgiqa.cli import main
 from dgiqa.errors import CardError, ImageTooSmall, UsageError, WeightsError
 from dgiqa.imaging.decode import decode
-from dgiqa.judges import Judge, open_judges
+from dgiqa.judges import Judge, label, open_judges
 from dgiqa.models import build_network, cards_behind, find_card, member_cards
 from dgiqa.runtimes.fake import FakeNetwork
 from dgiqa.types import Views
@@ -316,6 +316,21 @@ def test_its_name_changes_with_any_of_its_files(tmp_path: Path) -> None:
     names.append(dgiqa.load(path).model)
     assert len(set(names)) == 3
     assert all(re.fullmatch(r"dgiqa_mobile\.mine@1\.0\+[0-9a-f]{8}", name) for name in names)
+
+
+def test_its_name_changes_with_a_members_weights_even_where_no_card_states_their_sum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own_card(tmp_path, "mine", "dgiqa_mobile.quick")
+    path.write_text(f'{path.read_text()}\n[[ensemble]]\ncard = "contrique.live@1.0"\n')
+    card, names = read_card(path), []
+    monkeypatch.setenv("DGIQA_CACHE", str(tmp_path))
+    file = tmp_path / "contrique.live" / find_card("contrique.live").weights["torch"].file
+    file.parent.mkdir()
+    for content in (b"one", b"two"):
+        file.write_bytes(content)
+        names.append(label(card, "onnx"))
+    assert names[0] != names[1]
 
 
 def test_calibrating_it_keeps_its_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

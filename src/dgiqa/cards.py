@@ -333,8 +333,8 @@ class Member:
             raise ValueError("card must be a name and version, such as dgiqa_mobile.quick@1.0, or a .toml file")
         if self.short_side < 0:
             raise ValueError("short_side must not be negative")
-        if self.weight <= 0:
-            raise ValueError("weight must be positive")
+        if not 0 < self.weight <= 1000:
+            raise ValueError("weight must be positive, and at most 1000")
 
 
 @dataclass(frozen=True)

@@ -102,8 +102,9 @@ def label(card: ModelCard, runtime: str | None) -> str:
 
 def _pins(card: ModelCard, runtime: str | None) -> list[Path]:
     """The files that pin a network's raw scores down, where the name and version of its card don't."""
-    if is_built_in(card):
-        return []
+    if is_built_in(card):  # pinned by its version, where it states its weights' sum
+        kind = _kind(card, runtime)
+        return [] if card.weights[kind].sha256 else [locate(card, kind)]
     depth = depth_card(card)
     fed_by = [locate(depth, _kind(depth, runtime))] if depth and is_built_in(depth) else []
     return [card.folder / card.file, locate(card, _kind(card, runtime)), *fed_by]

@@ -92,7 +92,9 @@ def _member_card(card: ModelCard, member: Member) -> ModelCard:
     else:
         found = find_card(member.card.partition("@")[0])
         if found.label != member.card:
-            raise CardError(f"{where}: what is here is {found.label}", hint="calibrate an ensemble with that one anew")
+            raise CardError(
+                f"{where}: what is here is {found.label}", hint=f"name {found.label} there, then calibrate anew"
+            )
     if found.kind != "quality" or found.reference == "full" or found.ensemble:
         raise CardError(f"{where}: is no network that scores by itself, without an original")
     if not member.short_side:

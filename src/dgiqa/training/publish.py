@@ -43,9 +43,11 @@ def publish(card: ModelCard, trained: Path) -> str:
     """Brings the weights of ``trained`` into ``card``'s folder and file; returns what was done, in words.
 
     Raises:
-        UsageError: ``trained`` is of another architecture.
+        UsageError: ``trained`` is of another architecture, or ``card`` an ensemble, whose weights are another card's.
         WeightsError: the weights are damaged, or the export differs from torch.
     """
+    if card.ensemble:
+        raise UsageError(f"{card.name} is an ensemble, whose weights are another card's", hint="publish that one")
     path, file = card.folder / card.weights["onnx"].file, card.folder / card.file
     text = file.read_text(encoding="utf-8")
     if trained.suffix == ".toml":
