@@ -93,11 +93,8 @@ def label(card: ModelCard, runtime: str | None) -> str:
     That is so for weights whose sum the card doesn't state, and for a card of one's own, which can say anything. The
     latter names a built-in depth network without its version, so that network's weights are in the sum, too.
     """
-    weights = locate(card, _kind(card, runtime))
-    if is_built_in(card):
-        return card.label if card.weights[_kind(card, runtime)].sha256 else f"{card.label}+{fingerprint(weights)}"
     files = [file for each in (card, *member_cards(card)) for file in _pins(each, runtime)]
-    return f"{card.label}+{fingerprint(*files)}"
+    return f"{card.label}+{fingerprint(*files)}" if files else card.label
 
 
 def _pins(card: ModelCard, runtime: str | None) -> list[Path]:

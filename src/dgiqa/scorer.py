@@ -89,7 +89,7 @@ class Scorer:
                 raise UsageError("the picture has an original already", hint="leave ref out")
             source = Compared(picture, ref)
         seen = self._see(source, name)
-        return self._judge(seen, self._ask(seen))
+        return self._judge(seen, self._ask([seen])[0])
 
     def explain(
         self,
@@ -115,7 +115,7 @@ class Scorer:
         """
         image = self._decode(source, name)
         seen = self._see(image)
-        raws = self._ask(seen)
+        raws = self._ask([seen])[0]
         views = seen.views[0]
         picture = fit(image.pixels, self.card.recipe, image.full)
         explainer = self._explainer() if views.depth is not None else None
@@ -149,9 +149,7 @@ class Scorer:
         Any number of threads and processes may call it: it is what every executor runs.
         """
         seen = [s if isinstance(s, Failure) else self._attempt(self._see, s) for s in sources]
-        together = [item.views for item in seen if isinstance(item, _Seen)]
-        of_judges = [judge.raws(views) for judge, views in zip(self._judges, zip(*together, strict=True), strict=False)]
-        raws = zip(*of_judges, strict=True)
+        raws = iter(self._ask([item for item in seen if isinstance(item, _Seen)]))
         return [self._judge(item, next(raws)) if isinstance(item, _Seen) else item for item in seen]
 
     def _hold(self, source: Source | Compared | Image) -> Source | Compared | Image | Failure:
@@ -215,8 +213,10 @@ class Scorer:
         notes = (*image.notes, *(f"original: {note}" for note in original.notes))
         return _Seen(image.name, image.width, image.height, notes, (views,))
 
-    def _ask(self, seen: _Seen) -> list[Float32]:
-        return [judge.network.run(views) for judge, views in zip(self._judges, seen.views, strict=True)]
+    def _ask(self, several: Sequence[_Seen]) -> list[tuple[Float32, ...]]:
+        """Of each picture what each judge gives; their views go to a judge together."""
+        of_judges = [judge.raws([seen.views[i] for seen in several]) for i, judge in enumerate(self._judges)]
+        return list(zip(*of_judges, strict=True))
 
     def _large_enough(self, image: Image) -> Image:
         least = max(judge.recipe.least for judge in self._judges)
