@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dgiqa import models
 from dgiqa.cards import ModelCard
-from dgiqa.models import DEFAULT, list_models
+from dgiqa.models import DEFAULT, list_models, whole_network
 
 README = Path(__file__).parents[1] / "README.md"
 START, END = "<!-- models -->", "<!-- /models -->"
@@ -42,7 +42,8 @@ def table() -> str:
 def row(card: ModelCard) -> str:
     name = f"`{card.name}`" + (" (default)" if card.name == DEFAULT else "")
     needs = "the original" if card.reference == "full" else f"`{card.recipe.depth}`" if card.recipe.depth else ""
-    size = f"{card.network.parameters / 1e6:.2f} M" if card.network.parameters else ""
+    parameters = whole_network(card).parameters
+    size = f"{parameters / 1e6:.2f} M" if parameters else ""
     best = card.measured[0] if card.measured else None
     agreement = f"{best.srcc:.3f}, {best.n:,}, {best.dataset} {best.split}" if best else ""
     return f"| {name} | {card.summary} | {needs} | {size} | {agreement} | {weights(card)} |"

@@ -179,6 +179,13 @@ def test_exported_it_gives_the_same_depth_of_every_size(
         ({"taps": [2, 4, 6, 9]}, "taps must be layers from 1 to 8"),
         ({"taps": [2, 4, 8]}, "taps and neck need 4 values each"),
         ({"neck": [8, 8]}, "taps and neck need 4 values each"),
+        ({"taps": [2, 2, 4, 6]}, "each above the one before"),
+        ({"taps": [6, 4, 2, 8]}, "each above the one before"),
+        ({"heads": 0}, "heads must be at least 1"),
+        ({"width": 0}, "width must be at least 1"),
+        ({"fusion": 1}, "fusion must be at least 2"),
+        ({"neck": [8, 12, 0, 16]}, "neck must be at least 1"),
+        ({"size": 13}, "size must be at least 14"),
     ],
 )
 def test_settings_that_make_no_network_are_named(

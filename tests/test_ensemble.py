@@ -10,8 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import PIL.Image
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import dgiqa
 from dgiqa.calibration import write_own_card
@@ -19,8 +22,8 @@ from dgiqa.cards import Member, ModelCard, read_card
 from dgiqa.cli import main
 from dgiqa.errors import CardError, ImageTooSmall, UsageError, WeightsError
 from dgiqa.imaging.decode import decode
-from dgiqa.judges import Judge, label, open_judges
-from dgiqa.models import build_network, cards_behind, find_card, member_cards
+from dgiqa.judges import Judge, label, networks, open_judges
+from dgiqa.models import build_network, cards_behind, find_card, member_cards, whole_network
 from dgiqa.runtimes.fake import FakeNetwork
 from dgiqa.types import Views
 from pictures import encode, exif, rgb_profile, scene
@@ -229,23 +232,23 @@ def test_a_picture_too_small_for_one_of_the_networks_is_refused() -> None:
 
 def test_the_embedded_card_counts_what_its_networks_have_and_do() -> None:
     card = find_card(NAME)
-    parameters, products = 0, 0.0
-    for each in (card, *member_cards(card)):
-        network = build_network(each).eval()
-        parameters += sum(p.numel() for p in network.parameters())
-        products += each.network.gmacs * (each.recipe.short_side / side_of(each)) ** 2 if each is not card else 0
-    assert parameters == card.network.parameters
-    assert card.network.gmacs == pytest.approx(find_card("default").network.gmacs + products, abs=0.002)
-
-
-def side_of(card: ModelCard) -> int:
-    """The side in pixels for which a card states its arithmetic."""
-    return int(card.network.input.split("×")[0])
+    cards = [card, *member_cards(card)]
+    assert whole_network(card).parameters == sum(
+        sum(p.numel() for p in build_network(each).parameters()) for each in cards
+    )
+    quick = dataclasses.replace(cards[1], weights=find_card("dgiqa_mobile.quick").weights)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        build_network(quick).eval()(torch.zeros(1, 384, 384, 3, dtype=torch.uint8))
+    assert quick.network.gmacs == pytest.approx(counter.get_total_flops() / 2e9, rel=0.01)
+    stated = [find_card(name).network.gmacs for name in ("default", "dgiqa_mobile.quick", "ma_agiqa.mobile")]
+    whole = stated[0] + stated[1] * (384 / 288) ** 2 + stated[2]
+    assert whole_network(card).gmacs == pytest.approx(whole, abs=1e-9)
+    assert whole_network(find_card("default")) == find_card("default").network
 
 
 def test_its_own_network_is_the_defaults_file_for_file() -> None:
     card, default = find_card(NAME), find_card("default")
-    for part in ("weights", "recipe", "explain", "settings"):
+    for part in ("weights", "recipe", "explain", "settings", "network"):
         assert getattr(card, part) == getattr(default, part), part
     assert [each.name for each in cards_behind(card)] == [
         NAME, "dgiqa_mobile.quick", "ma_agiqa.mobile", "depth_mobile.rendered"
@@ -265,8 +268,9 @@ def test_the_command_line_shows_it_fetches_it_and_does_not_export_it(
 ) -> None:
     assert main(["models", NAME]) == 0
     shown = capsys.readouterr().out
-    assert "dgiqa_mobile.quick@1.0: counts 1, short side 384" in shown
-    assert "ma_agiqa.mobile@1.0: counts 0.5" in shown
+    assert "dgiqa_mobile.quick@1.0: counts 1, short side 384; 7.42 M parameters, 1.296 GMACs" in shown
+    assert "ma_agiqa.mobile@1.0: counts 0.5; 2.11 M parameters" in shown
+    assert "17.03 M parameters: 4.508 GMACs" in shown
     assert main(["fetch", NAME, "--offline"]) == 0
     assert [Path(line).name for line in capsys.readouterr().out.split()] == [
         "biq2021.onnx", "quick.onnx", "mobile.onnx", "rendered.onnx"
@@ -280,6 +284,30 @@ def test_another_depth_card_feeds_every_network_that_looks_at_depth_and_is_named
     with pytest.raises(UsageError, match="looks at no depth"):
         dgiqa.load("dgiqa_mobile.quick", depth="depth_mobile.rendered")
     assert dgiqa.load(NAME, depth="depth_mobile.rendered").model == f"{NAME}@1.0"  # its own
+
+
+def test_another_depth_reaches_every_network_that_looks_at_depth(tmp_path: Path) -> None:
+    """Both networks look at depth here, each at its own size."""
+    depth = find_card("depth_mobile.rendered")
+    flat = dataclasses.replace(depth.recipe, short_side=64)
+    own_card(tmp_path, "flat", "depth_mobile.rendered", recipe=flat)
+    sizes = {"large": 512, "small": 320}
+    for name, side in sizes.items():
+        recipe = dataclasses.replace(find_card("default").recipe, short_side=side)
+        own_card(tmp_path, name, "default", recipe=recipe, explain=None)
+    both = own_card(tmp_path, "both", "default", explain=None)
+    both.write_text(f'{both.read_text()}\n[[ensemble]]\ncard = "small.toml"\n')
+    picture = photo(700, 500, seed=1)
+    for other in (None, str(tmp_path / "flat.toml")):
+        alone = [dgiqa.load(tmp_path / f"{name}.toml", depth=other).score(picture).raw for name in sizes]
+        together = dgiqa.load(both, depth=other)
+        assert together.score(picture).raw == pytest.approx(sum(alone) / 2, abs=1e-12)
+        first, second = together._judges
+        assert first.depth is second.depth  # one network for both
+        assert ("+depth_mobile.flat@1.0+" in together.model) == (other is not None)
+        if other is None:
+            own = alone
+    assert all(abs(a - b) > 1e-6 for a, b in zip(own, alone, strict=True))
 
 
 # --- ensembles of one's own ---------------------------------------------------------------------------------------
@@ -314,7 +342,15 @@ def test_its_name_changes_with_any_of_its_files(tmp_path: Path) -> None:
     names.append(dgiqa.load(path).model)
     path.write_text(path.read_text() + "weight = 2.0\n")
     names.append(dgiqa.load(path).model)
-    assert len(set(names)) == 3
+    for file in sorted(tmp_path.glob("*.onnx")):  # its own network's, and the further one's
+        other = onnx.load(file)
+        other.doc_string = "another file of the same network"
+        onnx.save(other, file)
+        for card in (path, part):
+            card.write_text(re.sub(r'(?m)^sha256 = ".*"\n', "", card.read_text()))
+            card.write_text(re.sub(r"(?m)^bytes = .*\n", "", card.read_text()))
+        names.append(dgiqa.load(path).model)
+    assert len(set(names)) == len(names) == 5
     assert all(re.fullmatch(r"dgiqa_mobile\.mine@1\.0\+[0-9a-f]{8}", name) for name in names)
 
 
@@ -329,7 +365,7 @@ def test_its_name_changes_with_a_members_weights_even_where_no_card_states_their
     file.parent.mkdir()
     for content in (b"one", b"two"):
         file.write_bytes(content)
-        names.append(label(card, "onnx"))
+        names.append(label(*networks(card, "onnx")))
     assert names[0] != names[1]
 
 
@@ -362,6 +398,7 @@ def test_calibrating_it_keeps_its_networks(tmp_path: Path, capsys: pytest.Captur
         (f'card = "{NAME}@1.0"', "no network that scores by itself"),
         ('card = "natural_statistics.brisque@1.0"\nshort_side = 96', "takes short_side = 0"),
         ('card = "absent.toml"', "there is no model card at"),
+        ('card = "mine.toml"', "no network that scores by itself"),
         ('card = "dgiqa_mobil.quick@1.0"', "did you mean"),
     ],
 )  # fmt: skip
@@ -370,8 +407,11 @@ def test_a_member_that_will_not_do_is_named(
 ) -> None:
     path = own_card(tmp_path, "mine", "dgiqa_mobile.quick")
     path.write_text(f"{path.read_text()}\n[[ensemble]]\n{entry}\n")
-    assert main(["score", str(path), "--model", str(path)]) == 2
-    assert message in capsys.readouterr().err
+    for command in (["score", str(path), "--model", str(path)], ["models", str(path)]):
+        assert main(command) == 2
+        told = capsys.readouterr()
+        assert message in told.err
+        assert not told.out
 
 
 def test_networks_that_see_other_colours_under_transparent_pixels_are_not_mixed(tmp_path: Path) -> None:
@@ -399,3 +439,13 @@ def test_a_result_file_of_an_ensemble_is_judged_anew_when_a_member_changes(tmp_p
     before = _fingerprint(read_card(path))
     part.write_text(part.read_text() + "\n# changed\n")
     assert _fingerprint(read_card(path)) != before
+
+
+def test_networks_that_look_at_a_picture_as_it_is_share_its_pixels() -> None:
+    recipe = find_card("dgiqa_mobile.quick").recipe
+    native = dataclasses.replace(recipe, views="native", short_side=0, multiple=1)
+    slow = dataclasses.replace(recipe, kernel="cubic-opencv")  # of no kernel of Pillow's
+    image = decode(encode(photo(640, 480), "PNG"), fitted=[native, slow, recipe, native])
+    seen = [image.at(place).pixels for place in range(4)]
+    assert seen[0] is seen[1] is seen[3]
+    assert [pixels.shape for pixels in seen] == [(480, 640, 3), (480, 640, 3), (288, 384, 3), (480, 640, 3)]

@@ -25,11 +25,11 @@ from dgiqa.datasets import read_split  # noqa: E402
 from dgiqa.errors import UsageError, WeightsError  # noqa: E402
 from dgiqa.export.onnx import export  # noqa: E402
 from dgiqa.metrics.correlation import srcc  # noqa: E402
-from dgiqa.models import build_network, find_card  # noqa: E402
+from dgiqa.models import DEFAULT, build_network, find_card  # noqa: E402
 from dgiqa.training import held_out, looks, loop, start, teacher  # noqa: E402
 from dgiqa.training.depth import invariant_loss  # noqa: E402
 from dgiqa.training.optimiser import Scales, make_optimiser, move_average, set_rate, set_training  # noqa: E402
-from dgiqa.training.publish import publish, replace_table  # noqa: E402
+from dgiqa.training.publish import publish, relying_on, replace_table  # noqa: E402
 from dgiqa.training.recipe import Plan, Train  # noqa: E402
 from dgiqa.training.sets import read_sets  # noqa: E402
 from dgiqa.training.statistics import statistics_of  # noqa: E402
@@ -304,6 +304,12 @@ def test_published_weights_come_with_their_tables(finished: Path, tmp_path: Path
         publish(find_card("depth_mobile.rendered"), finished)
 
 
+def test_publishing_names_the_cards_whose_scores_change_with_it() -> None:
+    for name in (DEFAULT, "dgiqa_mobile.quick", "ma_agiqa.mobile"):
+        assert relying_on(find_card(name)) == ["dgiqa_mobile.ensemble"], name
+    assert relying_on(find_card("loda.mobile")) == []
+
+
 def test_the_command_line_says_what_is_wrong(root: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "small.toml").write_text(RECIPE)
     recipe, out = str(tmp_path / "small.toml"), str(tmp_path / "out")
@@ -488,6 +494,10 @@ def test_what_is_held_out_can_be_calibrated_on(root: Path, tmp_path: Path, capsy
     assert found.mos == pytest.approx(parts.held.mos, abs=1e-6)
     assert not {path.name for path in found.paths} & {path.name for path in parts.fitted.paths}
     assert all(path.is_file() for path in found.paths)
+    command = [sys.executable, "-m", "dgiqa.training.held_out", call[0], "--out", str(out)]
+    misused = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert misused.returncode == 2
+    assert misused.stderr == "dgiqa: where is the data set biq2021?; say --data biq2021=FOLDER\n"
 
 
 def test_a_head_start_wants_a_network_that_offers_it(root: Path, cache: Path, tmp_path: Path, tiny: None) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dgiqa.cards import ModelCard, Recipe
-from dgiqa.depth import open_depth
+from dgiqa.depth import DepthEstimator, open_depth
 from dgiqa.errors import CardError, UsageError
 from dgiqa.imaging.views import DepthMap, make_views
 from dgiqa.models import depth_card, member_cards
@@ -68,36 +68,52 @@ def open_judges(card: ModelCard, runtime: str, depth: str | None = None) -> Judg
         UsageError: there is a depth card, and no judge looks at depth.
         ModelNotFound, CardError, RuntimeMissing, WeightsError: each with the way out.
     """
-    cards = [card, *member_cards(card)]
+    asked = networks(card, runtime)
+    cards = [each for each, _ in asked]
     if any(each.recipe.background != card.recipe.background for each in cards):
         raise CardError(f"{card.name}: ensemble: its networks need one background under transparent pixels")
     if depth and not any(each.recipe.depth for each in cards):
         raise UsageError(f"{card.name} looks at no depth", hint="leave depth out")
     judges, fed_by, runs = [], [], []
+    estimators: dict[tuple[Path | str, str], DepthEstimator] = {}  # one for all networks that it feeds
     weights = [1.0, *(member.weight for member in card.ensemble)]
-    for each, weight in zip(cards, weights, strict=True):
-        chosen = runtime if each is card or weights_for(each, runtime) else next(iter(each.weights))
-        network, own = open_runtime(each, chosen), depth_card(each)
-        estimator = open_depth(depth or own, chosen) if own else None
+    for (each, chosen), weight in zip(asked, weights, strict=True):
+        network, estimator = open_runtime(each, chosen), None
+        if own := depth_card(each):
+            key = depth or own.folder / own.file, chosen
+            estimator = estimators[key] = estimators.get(key) or open_depth(depth or own, chosen)
+            if (seen_by := label((estimator.card, chosen))) != own.label:
+                fed_by.append(seen_by)
         judges.append(Judge(each.recipe, network, estimator, weight))
-        if estimator and own and (seen_by := label(estimator.card, chosen)) != own.label:
-            fed_by.append(seen_by)
         kind = weights_for(each, chosen)
         runs.append(f"{chosen} {each.weights[kind].precision}" if kind else chosen)
-    return Judges(tuple(judges), "+".join([label(card, runtime), *_once(fed_by)]), "+".join(_once(runs)))
+    return Judges(tuple(judges), "+".join([label(*asked), *_once(fed_by)]), "+".join(_once(runs)))
 
 
-def label(card: ModelCard, runtime: str | None) -> str:
-    """Name and version; where those don't pin the weights down, also a checksum.
+def networks(card: ModelCard, runtime: str) -> list[tuple[ModelCard, str]]:
+    """The cards of the networks that ``card``'s score is the mean of, its own first, and the runtime of each: the asked
+    one, for a further network without weights for it the first that it has weights for.
+
+    Raises:
+        ModelNotFound, CardError, RuntimeMissing: each with the way out.
+    """
+    members = member_cards(card)
+    return [(card, runtime), *((each, runtime if weights_for(each, runtime) else _first(each)) for each in members)]
+
+
+def label(*networks: tuple[ModelCard, str]) -> str:
+    """Name and version of the first of these cards, each with its runtime; where those don't pin all weights down, also
+    a checksum.
 
     That is so for weights whose sum the card doesn't state, and for a card of one's own, which can say anything. The
     latter names a built-in depth network without its version, so that network's weights are in the sum, too.
     """
-    files = [file for each in (card, *member_cards(card)) for file in _pins(each, runtime)]
-    return f"{card.label}+{fingerprint(*files)}" if files else card.label
+    files = [file for each, runtime in networks for file in _pins(each, runtime)]
+    first = networks[0][0].label
+    return f"{first}+{fingerprint(*files)}" if files else first
 
 
-def _pins(card: ModelCard, runtime: str | None) -> list[Path]:
+def _pins(card: ModelCard, runtime: str) -> list[Path]:
     """The files that pin a network's raw scores down, where the name and version of its card don't."""
     if is_built_in(card):  # pinned by its version, where it states its weights' sum
         kind = _kind(card, runtime)
@@ -107,9 +123,13 @@ def _pins(card: ModelCard, runtime: str | None) -> list[Path]:
     return [card.folder / card.file, locate(card, _kind(card, runtime)), *fed_by]
 
 
-def _kind(card: ModelCard, runtime: str | None) -> str:
+def _kind(card: ModelCard, runtime: str) -> str:
     """The card's weights that the runtime takes, else its first."""
-    return weights_for(card, runtime) or next(iter(card.weights))
+    return weights_for(card, runtime) or _first(card)
+
+
+def _first(card: ModelCard) -> str:
+    return next(iter(card.weights))
 
 
 def _once(names: Sequence[str]) -> list[str]:

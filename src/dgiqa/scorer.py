@@ -29,7 +29,7 @@ from dgiqa.imaging import decode
 from dgiqa.imaging.resize import fit
 from dgiqa.imaging.views import DepthMap, make_views
 from dgiqa.judges import Judge, open_judges
-from dgiqa.models import find_card, member_cards
+from dgiqa.models import find_card
 from dgiqa.runtimes import Runtime, fastest
 from dgiqa.sources import Found, Held
 from dgiqa.stream import batched, in_order
@@ -302,13 +302,15 @@ def load(
 
     Args:
         name: see ``dgiqa models``.
-        runtime: ``onnx``, ``openvino``, ``torch`` or ``numpy``; ``auto`` measures which of those installed is fastest;
-            None, like the command, takes the first that the card has weights for: ``onnx`` for the embedded ones.
+        runtime: ``onnx``, ``openvino``, ``torch`` or ``numpy``; ``auto`` measures which of those installed is fastest,
+            of an ensemble for its first network; None, like the command, takes the first that the card has weights
+            for: ``onnx`` for the embedded ones.
             Scores of one differ from another's by less than 1e-4 of the raw score; within one they are the same to the
             last bit.
         depth: another depth card than the model's own; rows then say so, for it is another score.
         max_megapixels: pictures larger than this are refused.
-        fast: JPEGs are decoded at a reduced scale as far as the card's recipe allows; rows say so, for it moves scores.
+        fast: JPEGs are decoded at a reduced scale as far as the card's recipe allows, that of an ensemble for all its
+            networks; rows say so, for it moves scores.
 
     Raises:
         ModelNotFound, CardError, RuntimeMissing, WeightsError: each with the way out.
@@ -318,19 +320,18 @@ def load(
         raise UsageError(f"{card.name} is a {card.kind} card, it gives no score", hint="dgiqa models lists them")
     if not max_megapixels > 0:
         raise UsageError(f"max_megapixels = {max_megapixels}: nothing is that small", hint="give a positive number")
-    if fast and (not card.recipe.reduce or any(each.recipe.needs_every_pixel for each in member_cards(card))):
-        raise UsageError(f"{card.name} allows no decoding at a reduced scale", hint="leave fast, or --fast, out")
     runtime = fastest(card) if runtime == "auto" else runtime or next(iter(card.weights))
-    (first, *others), model, runs = open_judges(card, runtime, depth)
-    if fast:
-        model += "+fast"
+    opened = open_judges(card, runtime, depth)
+    first, *others = opened.judges
+    if fast and (not card.recipe.reduce or any(each.recipe.needs_every_pixel for each in others)):
+        raise UsageError(f"{card.name} allows no decoding at a reduced scale", hint="leave fast, or --fast, out")
     return Scorer(
         card,
         first.network,
         first.depth,
         others=others,
-        model=model,
-        runtime=runs,
+        model=opened.model + ("+fast" if fast else ""),
+        runtime=opened.runtime,
         max_megapixels=max_megapixels,
         fast=fast,
     )

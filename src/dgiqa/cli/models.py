@@ -10,8 +10,8 @@ import dataclasses
 import json
 from typing import Any
 
-from dgiqa.cards import Interval, Member, ModelCard, WeightsFile
-from dgiqa.models import DEFAULT, find_card, list_models
+from dgiqa.cards import Interval, Member, ModelCard, Network, WeightsFile
+from dgiqa.models import DEFAULT, find_card, list_models, member_cards, whole_network
 from dgiqa.weights.fetch import is_here
 
 
@@ -47,17 +47,16 @@ def print_list(cards: list[ModelCard]) -> None:
 
 
 def print_card(card: ModelCard) -> None:
-    network = card.network
+    members = member_cards(card)  # one that is missing is told before anything is shown
     print(f"{card.name} {card.version} ({card.kind})\n{card.summary}\n")
     _section("paper", [(card.paper.title, f"{card.paper.authors}, {card.paper.year}, {card.paper.url}")])
     _section("licence", _pairs(card.licence))
-    _section(
-        "network",
-        [(f"{network.parameters / 1e6:.2f} M parameters", f"{network.gmacs:g} GMACs for {network.input}")],
-    )
+    _section("network", [_size(card.network)])
     _section("weights", [(f"{kind}: {file.file}", _state(card, kind, file)) for kind, file in card.weights.items()])
     if card.ensemble:
-        _section("ensemble (with the network above, which counts 1)", [_member(each) for each in card.ensemble])
+        rows = [_member(*each) for each in zip(card.ensemble, members, strict=True)]
+        _section("ensemble (with the network above, which counts 1)", rows)
+        _section("all networks", [_size(whole_network(card))])
     _section("training", _pairs(card.training))
     _section("recipe", _pairs(card.recipe))
     if card.kind == "quality":
@@ -75,9 +74,14 @@ def print_card(card: ModelCard) -> None:
     _section("measured (bootstrap 95 % interval)", rows or [("nothing", "")])
 
 
-def _member(member: Member) -> tuple[str, str]:
+def _size(network: Network) -> tuple[str, str]:
+    return f"{network.parameters / 1e6:.2f} M parameters", f"{network.gmacs:.4g} GMACs for {network.input}"
+
+
+def _member(member: Member, card: ModelCard) -> tuple[str, str]:
     size = f", short side {member.short_side}" if member.short_side else ""
-    return member.card, f"counts {member.weight:g}{size}"
+    parameters, products = _size(card.network)
+    return member.card, f"counts {member.weight:g}{size}; {parameters}, {products}"
 
 
 def _interval(interval: Interval) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from dgiqa.cards import ModelCard, Published
 from dgiqa.evaluation.page import document, row, table
 from dgiqa.evaluation.results import Evaluation
 from dgiqa.evaluation.table import aligned, show
+from dgiqa.models import whole_network
 
 #: Version of the JSON file's keys.
 FORMAT = 1
@@ -30,7 +31,7 @@ class Line:
         evaluation: see :mod:`.agreement`.
         pictures_per_second: from file to score, after the model is open; None for scores from a file.
         megabytes: the most that a process of its own held; None as above.
-        parameters, gmacs: of the network, as its card says; None as above.
+        parameters, gmacs: of the network, or of all of an ensemble, as the cards say; None as above.
         licence: of code, weights and training data; empty as above.
         published: what papers say.
     """
@@ -65,7 +66,7 @@ class Benchmark:
 def line_of(card: ModelCard, evaluation: Evaluation, pictures_per_second: float, megabytes: float | None) -> Line:
     """A model's line."""
     licence = {part: getattr(card.licence, part) for part in ("code", "weights", "data")}
-    size = card.network
+    size = whole_network(card)
     return Line(
         evaluation, pictures_per_second, megabytes, size.parameters, size.gmacs, licence, published=card.published
     )

@@ -233,11 +233,14 @@ def _from_pillow(image: PIL.Image.Image, job: _Job, own: bool = False) -> UInt8:
     image = to_srgb(image, job.name, job.background, job.notes, own=own)
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
-    first, *others = [fit_picture(image, recipe, full) for recipe in job.fitted] or [image]
-    job.others.extend(np.asarray(each) for each in others)
-    if any(each.size != full for each in (first, *others)):
+    fitted = [fit_picture(image, recipe, full) for recipe in job.fitted] or [image]
+    if any(each.size != full for each in fitted):
         job.full.append(full)
-    return np.asarray(first)
+    once = {id(each): each for each in fitted}  # several may leave the picture as it is
+    pixels = {key: np.asarray(each) for key, each in once.items()}
+    first, *others = [pixels[id(each)] for each in fitted]
+    job.others.extend(others)
+    return first
 
 
 def _reduce(image: PIL.Image.Image, least_side: int) -> None:

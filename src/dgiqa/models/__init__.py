@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from dgiqa.cards import Member, ModelCard, read_card
+from dgiqa.cards import Member, ModelCard, Network, read_card
 from dgiqa.errors import CardError, ModelNotFound, RuntimeMissing
 
 if TYPE_CHECKING:
@@ -97,14 +98,39 @@ def _member_card(card: ModelCard, member: Member) -> ModelCard:
             )
     if found.kind != "quality" or found.reference == "full" or found.ensemble:
         raise CardError(f"{where}: is no network that scores by itself, without an original")
-    if not member.short_side:
-        return found
-    recipe = dataclasses.replace(found.recipe, short_side=member.short_side)
+    return at_size(found, member.short_side, where) if member.short_side else found
+
+
+def at_size(card: ModelCard, short_side: int, where: str) -> ModelCard:
+    """``card`` for pictures of another short side in pixels, its arithmetic counted for that.
+
+    Raises:
+        CardError: its recipe takes no such size; the message begins with ``where``.
+    """
+    recipe = dataclasses.replace(card.recipe, short_side=short_side)
     try:
         recipe.check()
     except ValueError as error:
         raise CardError(f"{where}: {error}") from error
-    return dataclasses.replace(found, recipe=recipe)
+    if short_side == card.recipe.short_side:
+        return card
+    gmacs = card.network.gmacs * (short_side / card.recipe.short_side) ** 2
+    network = dataclasses.replace(card.network, gmacs=gmacs, input=f"{card.network.input} at {short_side}")
+    return dataclasses.replace(card, recipe=recipe, network=network)
+
+
+def whole_network(card: ModelCard) -> Network:
+    """The size of all networks whose scores ``card``'s is the mean of: its own, and those of its ensemble.
+
+    Raises:
+        ModelNotFound, CardError: as :func:`member_cards`.
+    """
+    networks = [each.network for each in (card, *member_cards(card))]
+    return Network(
+        sum(each.parameters for each in networks),
+        math.fsum(each.gmacs for each in networks),
+        "; ".join(each.input for each in networks),
+    )
 
 
 def cards_behind(card: ModelCard) -> list[ModelCard]:

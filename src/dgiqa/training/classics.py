@@ -31,6 +31,7 @@ from dgiqa.metrics.correlation import plcc, srcc
 from dgiqa.metrics.resampling import interval, resample
 from dgiqa.models import find_card
 from dgiqa.models.natural_statistics import brisque, il_niqe, niqe
+from dgiqa.training import tool
 from dgiqa.training.publish import replace_table
 from dgiqa.weights.files import sha256_of
 
@@ -192,4 +193,4 @@ def publish(card: ModelCard, parameters: dict[str, Rows], raw: Rows, mos: Rows, 
 
 
 if __name__ == "__main__":
-    main()
+    tool.run(main)

@@ -28,6 +28,7 @@ from dgiqa.imaging.resize import resize
 from dgiqa.models.depth_mobile.network import Decoder, DepthMobile
 from dgiqa.models.trunks.mobilenet import load_imagenet
 from dgiqa.scenes import render
+from dgiqa.training import tool
 from dgiqa.types import UInt8
 
 SIZE = 256
@@ -189,4 +190,4 @@ def _tensor(array: np.ndarray) -> Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    tool.run(main)

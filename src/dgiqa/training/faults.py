@@ -39,7 +39,7 @@ from dgiqa.models import find_card
 from dgiqa.models.dgiqa_mobile.explain import FAULTS, Explainer, FaultHead
 from dgiqa.runtimes.onnx import open_session
 from dgiqa.runtimes.torch import load_module
-from dgiqa.training import spoiling
+from dgiqa.training import spoiling, tool
 from dgiqa.training.publish import replace_table
 from dgiqa.training.spoiling import draw, spoil
 from dgiqa.types import Float32
@@ -295,4 +295,4 @@ def publish(card: ModelCard, head: FaultHead, least: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    tool.run(main)

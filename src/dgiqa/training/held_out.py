@@ -12,6 +12,7 @@ import csv
 from pathlib import Path
 
 from dgiqa.errors import UsageError
+from dgiqa.training import tool
 from dgiqa.training.recipe import read_recipe
 from dgiqa.training.sets import read_roots, read_sets
 
@@ -39,4 +40,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tool.run(main)

@@ -22,7 +22,8 @@ from dgiqa.calibration import as_toml
 from dgiqa.cards import ModelCard, read_card
 from dgiqa.errors import UsageError
 from dgiqa.export.onnx import export
-from dgiqa.models import build_network, find_card
+from dgiqa.models import build_network, find_card, list_models
+from dgiqa.training import tool
 from dgiqa.weights.fetch import locate
 from dgiqa.weights.files import sha256_of
 
@@ -64,6 +65,8 @@ def publish(card: ModelCard, trained: Path) -> str:
         network = build_network(card)
         network.load_state_dict(torch.load(trained, weights_only=True))
         done = f"torch and ONNX Runtime differ by at most {export(network, card, path):.1e}"
+    if others := relying_on(card):
+        done += f"; make their sums, version, calibration and figures anew: {', '.join(others)}"
     stated = dataclasses.replace(card.weights["onnx"], sha256=sha256_of(path), bytes=path.stat().st_size)
     text = replace_table(text, "weights.onnx", stated)
     if card.explain and card.explain.continues != stated.sha256:
@@ -72,6 +75,22 @@ def publish(card: ModelCard, trained: Path) -> str:
     file.write_text(text, encoding="utf-8")
     read_card(file)
     return f"{path}: {path.stat().st_size} bytes, {done}"
+
+
+def relying_on(card: ModelCard) -> list[str]:
+    """The other built-in cards whose scores change with this one's weights: those that state its file, or name it as a
+    network of their ensemble.
+    """
+    file = card.folder / card.weights["onnx"].file
+    return [
+        each.name
+        for each in list_models()
+        if each.name != card.name
+        and (
+            any(member.card.partition("@")[0] == card.name for member in each.ensemble)
+            or any(each.folder / weights.file == file for weights in each.weights.values() if weights.embedded)
+        )
+    ]
 
 
 def replace_table(text: str, name: str, value: object) -> str:
@@ -91,4 +110,4 @@ def replace_table(text: str, name: str, value: object) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    tool.run(main)

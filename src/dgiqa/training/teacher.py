@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from dgiqa.metrics.correlation import srcc
-from dgiqa.training import processes
+from dgiqa.training import processes, tool
 from dgiqa.training.batches import Batches
 from dgiqa.training.pictures import Pictures
 from dgiqa.training.probe import fit_head
@@ -93,4 +93,4 @@ def _write(file: Path, rated: Rated, targets: Float32) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tool.run(main)

@@ -9,6 +9,7 @@ hub's ``-hf`` repositories, whose names the parts have.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import cast
 
@@ -42,7 +43,8 @@ class DepthAnything(nn.Module):
         size: side in pixels of the pictures for which the encoder's position embeddings are stored.
 
     Raises:
-        ValueError: a width that the heads don't divide, or taps or maps that aren't four, or no layers.
+        ValueError: taps or maps that aren't four, taps that don't rise or are no layers, a size that is nothing, or a
+            width that the heads don't divide.
     """
 
     def __init__(
@@ -60,6 +62,11 @@ class DepthAnything(nn.Module):
         super().__init__()
         if len(taps) != len(FACTORS) or len(neck) != len(FACTORS):
             raise ValueError(f"taps and neck need {len(FACTORS)} values each")
+        sizes = {"width": width, "layers": layers, "heads": heads, "neck": min(neck), "head": head}
+        least = {**dict.fromkeys(sizes, 1), "fusion": 2, "size": PATCH}
+        for name, value in {**sizes, "fusion": fusion, "size": size}.items():
+            if value < least[name]:
+                raise ValueError(f"{name} must be at least {least[name]}")
         self.normalise = Normalise()
         self.backbone = Encoder(width, layers, heads, taps, size // PATCH)
         self.neck = Neck(width, neck, fusion)
@@ -84,8 +91,8 @@ class Encoder(nn.Module):
 
     def __init__(self, width: int, layers: int, heads: int, taps: Sequence[int], side: int) -> None:
         super().__init__()
-        if not all(1 <= tap <= layers for tap in taps):
-            raise ValueError(f"taps must be layers from 1 to {layers}")
+        if not all(low < high for low, high in itertools.pairwise([0, *taps, layers + 1])):
+            raise ValueError(f"taps must be layers from 1 to {layers}, each above the one before")
         self.taps = tuple(taps)
         self.embeddings = Embeddings(width, side)
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(Layer(width, heads) for _ in range(layers))})

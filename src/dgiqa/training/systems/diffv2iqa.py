@@ -26,6 +26,7 @@ from dgiqa.models.diffv2iqa.diffusion import Restoration
 from dgiqa.models.diffv2iqa.network import Judge, MobileDiffV2IQA, shrink
 from dgiqa.models.trunks.maps import join
 from dgiqa.runtimes.onnx import open_session
+from dgiqa.training import tool
 from dgiqa.training.small import (
     SIDE,
     Array,
@@ -181,4 +182,4 @@ def _psnr(pictures: Tensor, original: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    tool.run(main)

@@ -24,6 +24,7 @@ from dgiqa.models.dp_iqa.network import SmallStudent, StudentJudge
 from dgiqa.models.dp_iqa.prompts import QUALITIES
 from dgiqa.models.dp_iqa.teacher import TeacherJudge
 from dgiqa.models.trunks.maps import join
+from dgiqa.training import tool
 from dgiqa.training.small import Int, Study, agree, arguments, fit, mirror, predict, publish, study_of, trunk_state
 from dgiqa.types import Float32
 
@@ -125,4 +126,4 @@ def quality_of(mos: Float32) -> Int:
 
 
 if __name__ == "__main__":
-    main()
+    tool.run(main)

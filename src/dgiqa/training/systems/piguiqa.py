@@ -35,6 +35,7 @@ from dgiqa.distortions import underwater
 from dgiqa.models.piguiqa.imaging import Water
 from dgiqa.models.piguiqa.network import CELL, Judge, SmallPIGUIQA, cells_of, pair
 from dgiqa.scenes import render
+from dgiqa.training import tool
 from dgiqa.training.sets import Rated
 from dgiqa.training.small import (
     SIDE,
@@ -332,4 +333,4 @@ def means_of_cells(values: Float32) -> Float32:
 
 
 if __name__ == "__main__":
-    main()
+    tool.run(main)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from dgiqa.distortions import distort, kinds_of
 from dgiqa.models.satqa.network import Projector, Small, SmallEncoder
+from dgiqa.training import tool
 from dgiqa.training.contrast import contrast
 from dgiqa.training.small import Array, Int, Study, agree, arguments, fit, predict, publish, study_of, trunk_state
 from dgiqa.training.versions import GOOD
@@ -176,4 +177,4 @@ def score(network: Small, maps: Sequence[Tensor]) -> Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    tool.run(main)

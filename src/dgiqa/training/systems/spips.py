@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from dgiqa.errors import UsageError
 from dgiqa.imaging.decode import decode
 from dgiqa.models.spips.network import SPIPS
+from dgiqa.training import tool
 from dgiqa.training.small import Array, Int, arguments, fit, publish, study_of, trunk_state
 from dgiqa.training.versions import Pairs, Versions, report, two_alternatives
 from dgiqa.types import Float32, UInt8
@@ -183,4 +184,4 @@ def _bapps_distances(network: SPIPS, triplets: list[Triplet]) -> tuple[Tensor, T
 
 
 if __name__ == "__main__":
-    main()
+    tool.run(main)

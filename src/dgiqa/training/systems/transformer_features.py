@@ -22,6 +22,7 @@ from torch import Tensor
 
 from dgiqa.models.transformer_features.network import Judge, Part, TransformerFeatures
 from dgiqa.models.trunks.maps import join
+from dgiqa.training import tool
 from dgiqa.training.small import (
     Array,
     Int,
@@ -164,4 +165,4 @@ def take(judge: Judge, part: Part) -> TransformerFeatures:
 
 
 if __name__ == "__main__":
-    main()
+    tool.run(main)
