@@ -14,9 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from dgiqa.errors import CardError  # noqa: E402
 from dgiqa.models import build_network, find_card  # noqa: E402
-from dgiqa.models.dgiqa_mobile import efficientnet, pixels  # noqa: E402
+from dgiqa.models.dgiqa_mobile import efficientnet, pixels, thin_resnet  # noqa: E402
 from dgiqa.models.dgiqa_mobile.efficientnet import EfficientNetLite0  # noqa: E402
+from dgiqa.models.dgiqa_mobile.explain import Explainer  # noqa: E402
 from dgiqa.models.dgiqa_mobile.network import DGIQAMobile, Head  # noqa: E402
+from dgiqa.models.dgiqa_mobile.thin_resnet import ThinResNet50  # noqa: E402
 from dgiqa.models.trunks.mobilenet import MobileNetV2, load_imagenet  # noqa: E402
 from formula import filled  # noqa: E402
 
@@ -122,11 +124,77 @@ def test_lite0_pads_as_tensorflow_does(kernel: int, taken: list[float]) -> None:
         assert layer(x).flatten().tolist() == taken
 
 
-@pytest.mark.parametrize("stages", range(1, 9))
-def test_mobile_goes_on_from_what_its_first_stages_say(stages: int) -> None:
+def open_nsfw_state() -> dict[str, torch.Tensor]:
+    """Tensors named and shaped as all of open-nsfw.onnx's, in another order."""
+    shapes, number, inputs = [("Conv__440", (64, 3, 7, 7))], 440, 64
+    for stage, (count, outputs) in enumerate(((3, 128), (4, 256), (6, 512), (3, 1024))):
+        for block in range(count):
+            name, width, number = f"conv_stage{stage}_block{block}", outputs // 4, number + 7
+            shapes.append((f"{name}_branch2a/BiasAdd", (width, inputs, 1, 1)))
+            shapes.append((f"Conv__{number}", (width, width, 3, 3)))
+            shapes.append((f"{name}_branch2c/BiasAdd", (outputs, width, 1, 1)))
+            if block == 0:
+                shapes.append((f"{name}_proj_shortcut/BiasAdd", (outputs, inputs, 1, 1)))
+            inputs = outputs
+    state = {"fc_nsfw/MatMul/ReadVariableOp:0": torch.zeros(1024, 2)}
+    for i, (name, shape) in reversed(list(enumerate(shapes))):
+        scale = (shape[1] * shape[2] * shape[3]) ** -0.5
+        generator = torch.Generator().manual_seed(i)
+        state[f"{name}_weights_fused_bn"] = scale * torch.randn(shape, generator=generator)
+        state[f"{name}_bias_fused_bn"] = torch.randn(shape[0], generator=generator)
+    return state
+
+
+def caffe_resnet(state: dict[str, torch.Tensor], color: torch.Tensor) -> list[torch.Tensor]:
+    """The first three stages as Caffe's description has them, on B, G, R less its means: the tests' own reading."""
+    functional = torch.nn.functional
+
+    def convolve(x: torch.Tensor, name: str, **how: int) -> torch.Tensor:
+        return functional.conv2d(x, state[f"{name}_weights_fused_bn"], state[f"{name}_bias_fused_bn"], **how)
+
+    x = color.flip(3).permute(0, 3, 1, 2).float() - torch.tensor([104.0, 117.0, 123.0]).view(1, 3, 1, 1)
+    maps = [convolve(x, "Conv__440", stride=2, padding=3).relu()]
+    x, number = functional.max_pool2d(maps[0], 3, 2, ceil_mode=True), 440
+    for stage, count in enumerate((3, 4, 6)):
+        for block in range(count):
+            name, stride, number = f"conv_stage{stage}_block{block}", 2 if stage and block == 0 else 1, number + 7
+            y = convolve(x, f"{name}_branch2a/BiasAdd", stride=stride).relu()
+            y = convolve(convolve(y, f"Conv__{number}", padding=1).relu(), f"{name}_branch2c/BiasAdd")
+            x = (y + (convolve(x, f"{name}_proj_shortcut/BiasAdd", stride=stride) if block == 0 else x)).relu()
+        maps.append(x)
+    return maps
+
+
+def test_half_a_resnet_takes_published_weights_and_gives_their_maps() -> None:
+    trunk, state = ThinResNet50().eval(), open_nsfw_state()
+    thin_resnet.load_imagenet(trunk, state)
+    color = inputs((96, 128), depth=False)[0]
+    with torch.no_grad():
+        found, wanted = trunk(trunk.scaled(color)), caffe_resnet(state, color)
+    assert [m.shape[1] for m in found] == list(trunk.channels)
+    assert [128 // m.shape[3] for m in found] == list(trunk.strides)
+    for mine, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=2e-4, rtol=2e-4)
+    del state["conv_stage1_block3_branch2c/BiasAdd_bias_fused_bn"]
+    with pytest.raises(KeyError, match="conv_stage1_block3_branch2c"):
+        thin_resnet.load_imagenet(trunk, state)
+
+
+def test_what_explains_reads_the_first_trunk_alone() -> None:
+    with pytest.raises(ValueError, match="only a network on EfficientNet-Lite0"):
+        Explainer(DGIQAMobile(trunk="resnet50-thin", pixels=4.0))
+
+
+@pytest.mark.parametrize(
+    ("trunk", "stages"),
+    [*(("efficientnet-lite0", n) for n in range(1, 9)), *(("resnet50-thin", n) for n in range(1, 5))],
+)
+def test_mobile_goes_on_from_what_its_first_stages_say(trunk: str, stages: int) -> None:
     """In 16 bits, so equal up to their rounding; on a picture that isn't square, too."""
     torch.manual_seed(0)
-    network = DGIQAMobile().eval()
+    network = DGIQAMobile(trunk=trunk).eval()
+    if trunk == "resnet50-thin":
+        thin_resnet.load_imagenet(network.color_trunk, open_nsfw_state())
     color, depth = inputs((96, 128), depth=True)
     with torch.no_grad():
         first = network.first(color, stages)
@@ -134,10 +202,14 @@ def test_mobile_goes_on_from_what_its_first_stages_say(stages: int) -> None:
         assert first.shape[2:] == (3, 4)
         assert not torch.equal(network(first, depth), network(color.flip(2), depth))
         torch.testing.assert_close(network(first, depth), network(color, depth), atol=5e-5, rtol=0)
-        torch.testing.assert_close(network.statistics(first), network.statistics(color), atol=5e-4, rtol=2e-3)
+        known, whole = network.statistics(first), network.statistics(color)
+        largest = 1.0 if trunk == "efficientnet-lite0" else float(whole.max())  # whose maps aren't normalised
+        torch.testing.assert_close(known, whole, atol=5e-4 * largest, rtol=2e-3)
     names = {name for name, _ in network.named_parameters()}
-    prefixes = tuple(DGIQAMobile.frozen_for(stages))
-    assert sum(name.startswith(prefixes) for name in names) == 3 + sum(
+    prefixes = tuple(network.frozen_for(stages))
+    stem = sum(name.startswith("color_trunk.stem.") for name in names)
+    assert stem == (3 if trunk == "efficientnet-lite0" else 0)
+    assert sum(name.startswith(prefixes) for name in names) == stem + sum(
         name.startswith(f"color_trunk.stages.{i}.") for name in names for i in range(stages)
     )
 
@@ -194,6 +266,7 @@ def test_settings_that_the_network_does_not_have() -> None:
     card = find_card("dgiqa_mobile.biq2021")
     for settings in (
         {"asks": "colour"},
+        {"trunk": "resnet50"},
         {"stack": True},
         {"gated": "False"},
         {"nonsense": 1},

@@ -72,10 +72,14 @@ class EfficientNetLite0(nn.Module):
     """The trunk without the classifier.
 
     Shapes:
-        (N, 3, H, W) float, (value - 127) / 128 of 0..255 as its weights were trained, H and W multiples of 32;
-        returns the eight maps of CHANNELS and STRIDES. After ``done`` stages the input is the last one's map, and the
-        maps of the remaining stages are returned.
+        (N, 3, H, W) float, :meth:`scaled`, H and W multiples of 32; returns the eight maps of ``channels`` and
+        ``strides``. After ``done`` stages the input is the last one's map, and the maps of the remaining stages are
+        returned.
     """
+
+    channels, strides = CHANNELS, STRIDES
+    #: The maps that bridges read: strides 4, 8, 16, 32.
+    taps = (1, 2, 4, 6)
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,6 +92,11 @@ class EfficientNetLite0(nn.Module):
                 inputs = outputs
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList([*stages, Convolution(inputs, CHANNELS[-1], 1)])
+
+    @staticmethod
+    def scaled(color: Tensor) -> Tensor:
+        """(V, H, W, 3) uint8 to (V, 3, H, W) float as the trunk was trained."""
+        return (color.permute(0, 3, 1, 2).float() - 127.0) / 128.0
 
     def forward(self, x: Tensor, done: int = 0) -> list[Tensor]:
         x = x if done else self.stem(x)

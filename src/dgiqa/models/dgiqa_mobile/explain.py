@@ -17,15 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgiqa.models.dgiqa.blocks import Attention
-from dgiqa.models.dgiqa_mobile.efficientnet import CHANNELS, STRIDES
+from dgiqa.models.dgiqa_mobile.efficientnet import CHANNELS, EfficientNetLite0
 from dgiqa.models.dgiqa_mobile.network import (
     _LEAST_SHARE,
-    TAPS,
     Cells,
     DGIQAMobile,
     _deviation,
     _gather,
-    _scaled,
     _spread_over,
     _statistics,
     quarter_depth,
@@ -50,7 +48,8 @@ class Explainer(nn.Module):
     """The network and what it says of its score.
 
     Args:
-        network: with a head over statistics and pixel shares, as the default has it, and depth that asks colour.
+        network: on EfficientNet-Lite0 with a head over statistics and pixel shares, as the default has it, and depth
+            that asks colour.
 
     Raises:
         ValueError: the network has no such head.
@@ -64,18 +63,22 @@ class Explainer(nn.Module):
 
     def __init__(self, network: DGIQAMobile) -> None:
         super().__init__()
-        if network.head.hidden is None or network.shares is None or network.asks != "depth":
-            raise ValueError("only a network with a head over statistics and pixel shares, led by depth, is explained")
+        heads = network.head.hidden is not None and network.shares is not None and network.asks == "depth"
+        if not heads or not isinstance(network.color_trunk, EfficientNetLite0):
+            raise ValueError(
+                "only a network on EfficientNet-Lite0 with a head over statistics and pixel shares, led by depth, "
+                "is explained"
+            )
         self.network = network
         self.faults = FaultHead()
 
     def forward(self, color: Tensor, depth: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         network = self.network
-        maps = network.color_trunk(_scaled(color))
-        cells = [Cells.of(m, stride) for m, stride in zip(maps, STRIDES, strict=False)]
+        maps = network.color_trunk(network.color_trunk.scaled(color))
+        cells = [Cells.of(m, stride) for m, stride in zip(maps, network.color_trunk.strides, strict=False)]
         assert network.shares is not None
         shares = network.shares(color)
-        gathered = _gather(network.color_bridges, [cells[tap] for tap in TAPS])
+        gathered = _gather(network.color_bridges, [cells[tap] for tap in network.taps])
         deep = network._deep(quarter_depth(depth))
         stacked = network.dilated(torch.cat([network.depth_car(gathered, deep), gathered], 1))
         statistics = _statistics(cells, shares)
@@ -94,7 +97,7 @@ class Explainer(nn.Module):
     def _parts(self, maps: Sequence[Tensor], cells: Sequence[Cells], shares: Tensor, stacked: Tensor) -> Tensor:
         """The head at each window."""
         rows = []
-        for full, cell, stride in zip(maps, cells, STRIDES, strict=False):
+        for full, cell, stride in zip(maps, cells, self.network.color_trunk.strides, strict=False):
             mean, square = _windows(cell.mean), _windows(cell.square)
             highest = full if stride == CELL else F.max_pool2d(full, CELL // stride)
             rows += [mean, _deviation(mean, square), F.max_pool2d(highest, WINDOW, STEP, OVER)]

@@ -1,11 +1,12 @@
 """DGIQA at phone size: the paper's blocks on small trunks.
 
 After Ramesh et al., arXiv:2505.24002: bridges, depth-guided attention and the dilated stack are the paper's, at small
-width. What differs, and why: EfficientNet-Lite0 looks at colour and a trunk of four strided stages at depth. Maps are
-gathered as the mean and the deviation over each cell of 32×32 pixels instead of picking single points, because noise
-and blur live in the texture between the points. The dilated stack also sees the colour map itself, because a small
-depth network is too rough to carry the whole residual stream. The head reads, beside the stack, the mean, deviation and
-maximum of every stage of the colour trunk over the whole picture: on photographs these say more than anything else.
+width. What differs, and why: EfficientNet-Lite0, or half a ResNet-50, looks at colour and a trunk of four strided
+stages at depth. Maps are gathered as the mean and the deviation over each cell of 32×32 pixels instead of picking
+single points, because noise and blur live in the texture between the points. The dilated stack also sees the colour
+map itself, because a small depth network is too rough to carry the whole residual stream. The head reads, beside the
+stack, the mean, deviation and maximum of every stage of the colour trunk over the whole picture: on photographs these
+say more than anything else.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ from torch import Tensor, nn
 
 from dgiqa.cards import ModelCard
 from dgiqa.models.dgiqa.blocks import DepthCAR, DilatedStack, TransformerCNNBridge
-from dgiqa.models.dgiqa_mobile.efficientnet import CHANNELS, STRIDES, EfficientNetLite0
+from dgiqa.models.dgiqa_mobile.efficientnet import EfficientNetLite0
 from dgiqa.models.dgiqa_mobile.pixels import CELL, COUNT, PixelShares
+from dgiqa.models.dgiqa_mobile.thin_resnet import ThinResNet50
 
-#: The colour trunk's maps that bridges read: strides 4, 8, 16, 32.
-TAPS = (1, 2, 4, 6)
+#: What may look at colour. Each says of its maps channels, strides and which of them bridges read (``taps``).
+TRUNKS: dict[str, type[EfficientNetLite0 | ThinResNet50]] = {
+    "efficientnet-lite0": EfficientNetLite0,
+    "resnet50-thin": ThinResNet50,
+}
 #: Channels of the four stages of the depth trunk, strides 4, 8, 16, 32.
 DEPTH_STAGES = (16, 24, 48, 96)
 DEPTH_STRIDES = (4, 8, 16, 32)
@@ -75,6 +80,7 @@ class DGIQAMobile(nn.Module):
     """uint8 colour and depth to a score and how far off it may be.
 
     Args:
+        trunk: what looks at colour, one of TRUNKS.
         heads, ratio: of the attention layers: heads, and width of their MLP in widths of the layer.
         hidden: width of the head over the trunk's statistics; 0 for none, then the fused map alone scores.
         members: how many judges share that width; the score is their mean. They err apart where one as wide as all
@@ -97,6 +103,7 @@ class DGIQAMobile(nn.Module):
 
     def __init__(
         self,
+        trunk: str = "efficientnet-lite0",
         heads: int = 8,
         ratio: int = 2,
         hidden: int = 512,
@@ -108,6 +115,8 @@ class DGIQAMobile(nn.Module):
         pixels: float = 0.0,
     ) -> None:
         super().__init__()
+        if trunk not in TRUNKS:
+            raise ValueError(f"trunk = {trunk!r} is {' or '.join(TRUNKS)}")
         if asks not in ("depth", "color", "alone") or stack not in ("dilated", "plain", "none"):
             raise ValueError(f"asks = {asks!r} is depth, color or alone; stack = {stack!r} is dilated, plain or none")
         if not isinstance(gated, bool) or not isinstance(refined, bool):
@@ -120,24 +129,25 @@ class DGIQAMobile(nn.Module):
         self.asks = asks
         self.pixels = float(pixels)
         self.shares = PixelShares() if pixels else None
-        self.color_trunk = EfficientNetLite0()
+        self.color_trunk = TRUNKS[trunk]()
         self.depth_trunk: DepthTrunk | None = DepthTrunk()
-        self.color_bridges = _bridges((_cell_channels(CHANNELS[tap], STRIDES[tap]) for tap in TAPS), gated)
+        channels, strides, self.taps = self.color_trunk.channels, self.color_trunk.strides, self.color_trunk.taps
+        self.color_bridges = _bridges((_cell_channels(channels[tap], strides[tap]) for tap in self.taps), gated)
         self.depth_bridges: nn.ModuleList | None = _bridges(map(_cell_channels, DEPTH_STAGES, DEPTH_STRIDES), gated)
         self.depth_car = DepthCAR(width, heads, ratio, refined=refined)
         self.dilated: nn.Module = DilatedStack(2 * width, width, (2, 4) if stack == "dilated" else (1, 1))
         if stack == "none":
             self.dilated = _convolution(2 * width, width, 1, kernel=1)
-        self.head = Head(3 * sum(CHANNELS) + (COUNT if pixels else 0), 2 * width, hidden, members)
+        self.head = Head(3 * sum(channels) + (COUNT if pixels else 0), 2 * width, hidden, members)
         # What nothing reads is left out, but made first: the same seed gives the rest the same start.
         if asks == "alone":
             self.depth_trunk = self.depth_bridges = None
         if not hidden:
-            self.color_trunk.stages = self.color_trunk.stages[: TAPS[-1] + 1]
+            self.color_trunk.stages = self.color_trunk.stages[: self.taps[-1] + 1]
 
     def forward(self, color: Tensor, depth: Tensor | None = None) -> Tensor:
         cells, shares = self._look(color)
-        gathered = _gather(self.color_bridges, [cells[tap] for tap in TAPS])  # (N, width, H/32, W/32)
+        gathered = _gather(self.color_bridges, [cells[tap] for tap in self.taps])  # (N, width, H/32, W/32)
         deep = gathered if self.asks == "alone" else self._deep(quarter_depth(_given(depth)))
         fused = self.depth_car(deep, gathered) if self.asks == "color" else self.depth_car(gathered, deep)
         stacked = self.dilated(torch.cat([fused, gathered], 1))
@@ -158,36 +168,40 @@ class DGIQAMobile(nn.Module):
         """
         if not 0 < stages <= len(self.color_trunk.stages):
             raise IndexError(f"there are {len(self.color_trunk.stages)} stages")
-        x, known = self.color_trunk.stem(_scaled(color)), []
-        for stage, stride in zip(self.color_trunk.stages[: stages - 1], STRIDES, strict=False):
+        strides = self.color_trunk.strides
+        x, known = self.color_trunk.stem(self.color_trunk.scaled(color)), []
+        for stage, stride in zip(self.color_trunk.stages[: stages - 1], strides, strict=False):
             x = stage(x)
             cells = Cells.of(x, stride)
             known += [cells.mean, _deviation(cells.mean, cells.square), F.max_pool2d(x, CELL // stride)]
-        last = F.pixel_unshuffle(self.color_trunk.stages[stages - 1](x), CELL // STRIDES[stages - 1])
+        last = F.pixel_unshuffle(self.color_trunk.stages[stages - 1](x), CELL // strides[stages - 1])
         shares = [] if self.shares is None else [self.shares(color)]
         return torch.cat([*known, last, *shares], 1).half()
 
-    @staticmethod
-    def frozen_for(stages: int) -> list[str]:
+    def frozen_for(self, stages: int) -> list[str]:
         """Prefixes of the parameters that ``first`` depends on."""
-        return ["color_trunk.stem.", *(f"color_trunk.stages.{i}." for i in range(stages))]
+        prefixes = "color_trunk.stem.", *(f"color_trunk.stages.{i}." for i in range(stages))
+        return [prefix for prefix in prefixes if any(name.startswith(prefix) for name, _ in self.named_parameters())]
 
     def _look(self, color: Tensor) -> tuple[list[Cells], Tensor | None]:
         """The cells of the trunk's eight maps, and the pixels' shares in them."""
+        channels, strides = self.color_trunk.channels, self.color_trunk.strides
         if color.dtype == torch.uint8:
-            maps = self.color_trunk(_scaled(color))
-            cells = [Cells.of(m, stride) for m, stride in zip(maps, STRIDES, strict=False)]
+            maps = self.color_trunk(self.color_trunk.scaled(color))
+            cells = [Cells.of(m, stride) for m, stride in zip(maps, strides, strict=False)]
             return cells, None if self.shares is None else self.shares(color)
         count = color.shape[1] - (COUNT if self.pixels else 0)
-        if count not in _FIRST_CHANNELS:
+        known_first = _first_channels(channels, strides)
+        if count not in known_first:
             raise ValueError(f"{color.dtype} of shape {tuple(color.shape)} is neither colour nor what first() gives")
-        stages = _FIRST_CHANNELS.index(count) + 1
-        sizes = [*(3 * c for c in CHANNELS[: stages - 1]), _last_channels(stages), color.shape[1] - count]
+        stages = known_first.index(count) + 1
+        before = [3 * c for c in channels[: stages - 1]]
+        sizes = [*before, count - sum(before), color.shape[1] - count]
         *known, last, shares = torch.split(color.float(), sizes, 1)
-        x = F.pixel_shuffle(last, CELL // STRIDES[stages - 1]).contiguous(memory_format=torch.channels_last)
+        x = F.pixel_shuffle(last, CELL // strides[stages - 1]).contiguous(memory_format=torch.channels_last)
         maps = [x, *self.color_trunk(x, stages)]
-        cells = [Cells.of(m, stride) for m, stride in zip(maps, STRIDES[stages - 1 :], strict=False)]
-        return [*map(Cells.known, known, STRIDES), *cells], shares if self.pixels else None
+        cells = [Cells.of(m, stride) for m, stride in zip(maps, strides[stages - 1 :], strict=False)]
+        return [*map(Cells.known, known, strides), *cells], shares if self.pixels else None
 
     def fit_statistics(self, rows: Tensor | None) -> None:
         """Brings the head's statistics to one scale, by those (n, S) of whole pictures; None leaves the scale.
@@ -310,17 +324,10 @@ class Head(nn.Module):
         return F.linear(x, layer.weight * self.reads, layer.bias)
 
 
-def _scaled(color: Tensor) -> Tensor:
-    """(V, H, W, 3) uint8 to (V, 3, H, W) float as the colour trunk was trained."""
-    return (color.permute(0, 3, 1, 2).float() - 127.0) / 128.0
-
-
-def _last_channels(stages: int) -> int:
-    return CHANNELS[stages - 1] * (CELL // STRIDES[stages - 1]) ** 2
-
-
-#: Channels of ``DGIQAMobile.first`` of 1, 2, ... stages; no two are equal.
-_FIRST_CHANNELS = [3 * sum(CHANNELS[: n - 1]) + _last_channels(n) for n in range(1, len(CHANNELS) + 1)]
+def _first_channels(channels: Sequence[int], strides: Sequence[int]) -> list[int]:
+    """Channels of ``DGIQAMobile.first`` of 1, 2, ... stages of a trunk, without the shares; no two are equal."""
+    last = [count * (CELL // stride) ** 2 for count, stride in zip(channels, strides, strict=True)]
+    return [3 * sum(channels[:n]) + count for n, count in enumerate(last)]
 
 
 def _given(depth: Tensor | None) -> Tensor:
