@@ -480,7 +480,20 @@ def test_a_target_knows_nothing_of_its_own_mark(
         [str(recipe), "--data", f"biq2021={root}", "--out", str(file), "--folds", "4", "--set", "probe.epochs=1"]
     )
     taught = plan_of(tmp_path, f'data.0.targets="{file}"', "loss.distil=5")
-    assert np.isfinite(read_sets(taught, {"biq2021": root})[0].fitted.targets).all()
+    one = read_sets(taught, {"biq2021": root})[0].fitted.targets
+    assert np.isfinite(one).all()
+    call, mean = [str(recipe), "--data", f"biq2021={root}", "--folds", "4"], tmp_path / "mean.csv"
+    other = ["--set", "probe.epochs=20", "--set", "probe.rate=0.1", "--set", "probe.batch=8", "--out"]
+    teacher.main([*call, *other, str(tmp_path / "two.csv")])
+    teacher.main([*call, *other, str(mean), "--beside", str(file)])
+    two, both = (
+        read_sets(plan_of(tmp_path, f'data.0.targets="{path}"', "loss.distil=5"), {"biq2021": root})[0].fitted.targets
+        for path in (tmp_path / "two.csv", mean)
+    )
+    assert both == pytest.approx((one + two) / 2, abs=2e-5)
+    assert not np.allclose(one, two, atol=1e-3)
+    with pytest.raises(UsageError, match=r"nowhere\.csv"):
+        teacher.main([*call, *other, str(mean), "--beside", str(tmp_path / "nowhere.csv")])
 
 
 def test_what_is_held_out_can_be_calibrated_on(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,13 +158,21 @@ def _rated(plan: Plan, part: DataSet, split: Split) -> Rated:
     n = len(split.paths)
     targets = np.full(n, np.nan, np.float32)
     if part.targets:
-        file = plan.place(part.targets)
-        try:
-            targets[:] = [float(value or "nan") for value in read_column(file, "target", split.paths)]
-        except ValueError as error:
-            raise UsageError(f"{file}: a target is no number ({error})") from error
+        targets = read_targets(plan.place(part.targets), split.paths)
     deviations = np.full(n, np.nan, np.float32) if split.deviations is None else split.deviations
     return Rated(part.key, tuple(split.paths), split.mos, deviations, targets)
+
+
+def read_targets(file: Path, paths: Sequence[Path]) -> Float32:
+    """(n,) the column ``target`` of a CSV file, in the order of ``paths``; NaN where it has none.
+
+    Raises:
+        UsageError: as :func:`read_column`, or a target is no number.
+    """
+    try:
+        return np.array([float(value or "nan") for value in read_column(file, "target", paths)], np.float32)
+    except ValueError as error:
+        raise UsageError(f"{file}: a target is no number ({error})") from error
 
 
 def read_column(file: Path, column: str, paths: Sequence[Path]) -> list[str | None]:

@@ -10,6 +10,7 @@ arXiv:1503.02531; across folds, as in stacking: Wolpert, "Stacked generalization
     torchrun --nproc-per-node 2 -m dgiqa.training.teacher RECIPE --data NAME=DIR --out targets.csv [--set KEY=VALUE]...
 
 The recipe's network, data, ``[probe]`` and ``[loss]`` hold. The trunk must not have seen the marks: ImageNet's, say.
+``--beside FILE`` takes the mean with the targets of another trunk, which errs otherwise.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from dgiqa.training.batches import Batches
 from dgiqa.training.pictures import Pictures
 from dgiqa.training.probe import fit_head
 from dgiqa.training.recipe import Plan, read_recipe
-from dgiqa.training.sets import Rated, read_roots, read_sets
+from dgiqa.training.sets import Rated, read_roots, read_sets, read_targets
 from dgiqa.training.start import start_network
 from dgiqa.training.statistics import fit_statistics, statistics_of
 from dgiqa.types import Float32
@@ -64,10 +65,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="targets of another; the mean is written",
+    )
     parser.add_argument("--folds", type=int, default=6, metavar="N", help="heads, each without its part (default 6)")
     args = parser.parse_args(arguments)
     plan = read_recipe(args.recipe, args.set)
     rated = read_sets(plan, read_roots(args.data))[0].fitted
+    others = [read_targets(file, rated.paths) for file in args.beside]
     device = processes.join("cpu")
     try:
         network, pictures = start_network(plan), Pictures(plan.model.recipe, None, "", args.cache)
@@ -75,6 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
         fit_statistics(network, batches, device)
         rows = statistics_of([(path, None) for path in rated.paths], network, batches, device)
         targets = out_of_fold(network, plan, rated, rows, args.folds)
+        targets = np.mean([targets, *others], 0, np.float32)
         if processes.rank() == 0:
             _write(args.out, rated, targets)
             print(f"{len(rated)} targets; SRCC with the MOS {srcc(targets, rated.mos):.4f}", file=sys.stderr)
