@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import math
 import re
 from collections.abc import Callable
@@ -21,9 +22,10 @@ from dgiqa.calibration import write_own_card
 from dgiqa.cards import Member, ModelCard, read_card
 from dgiqa.cli import main
 from dgiqa.errors import CardError, ImageTooSmall, UsageError, WeightsError
+from dgiqa.evaluation.benchmark import line_of
 from dgiqa.imaging.decode import decode
 from dgiqa.judges import Judge, label, networks, open_judges
-from dgiqa.models import build_network, cards_behind, find_card, member_cards, whole_network
+from dgiqa.models import at_size, build_network, cards_behind, find_card, member_cards, whole_network
 from dgiqa.runtimes.fake import FakeNetwork
 from dgiqa.types import Views
 from pictures import encode, exif, rgb_profile, scene
@@ -243,6 +245,9 @@ def test_the_embedded_card_counts_what_its_networks_have_and_do() -> None:
     stated = [find_card(name).network.gmacs for name in ("default", "dgiqa_mobile.quick", "ma_agiqa.mobile")]
     whole = stated[0] + stated[1] * (384 / 288) ** 2 + stated[2]
     assert whole_network(card).gmacs == pytest.approx(whole, abs=1e-9)
+    assert line_of(card, None, 1.0, None).parameters == whole_network(card).parameters
+    assert quick.network.input == "384×384 view"
+    assert at_size(find_card("contrique.mobile"), 768, "").network == find_card("contrique.mobile").network  # crops
     assert whole_network(find_card("default")) == find_card("default").network
 
 
@@ -271,6 +276,8 @@ def test_the_command_line_shows_it_fetches_it_and_does_not_export_it(
     assert "dgiqa_mobile.quick@1.0: counts 1, short side 384; 7.42 M parameters, 1.296 GMACs" in shown
     assert "ma_agiqa.mobile@1.0: counts 0.5; 2.11 M parameters" in shown
     assert "17.03 M parameters: 4.508 GMACs" in shown
+    assert main(["models", NAME, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["all_networks"]["parameters"] == 17_027_910
     assert main(["fetch", NAME, "--offline"]) == 0
     assert [Path(line).name for line in capsys.readouterr().out.split()] == [
         "biq2021.onnx", "quick.onnx", "mobile.onnx", "rendered.onnx"
@@ -407,7 +414,7 @@ def test_a_member_that_will_not_do_is_named(
 ) -> None:
     path = own_card(tmp_path, "mine", "dgiqa_mobile.quick")
     path.write_text(f"{path.read_text()}\n[[ensemble]]\n{entry}\n")
-    for command in (["score", str(path), "--model", str(path)], ["models", str(path)]):
+    for command in (["score", str(path), "--model", str(path)], ["models", str(path)], ["models", str(path), "--json"]):
         assert main(command) == 2
         told = capsys.readouterr()
         assert message in told.err

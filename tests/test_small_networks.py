@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from dgiqa.errors import CardError  # noqa: E402
+from dgiqa.export.onnx import export  # noqa: E402
 from dgiqa.models import build_network, find_card  # noqa: E402
 from dgiqa.models.dgiqa_mobile import efficientnet, pixels, thin_resnet  # noqa: E402
 from dgiqa.models.dgiqa_mobile.efficientnet import EfficientNetLite0  # noqa: E402
@@ -175,14 +177,31 @@ def test_half_a_resnet_takes_published_weights_and_gives_their_maps() -> None:
     assert [128 // m.shape[3] for m in found] == list(trunk.strides)
     for mine, theirs in zip(found, wanted, strict=True):
         torch.testing.assert_close(mine, theirs, atol=2e-4, rtol=2e-4)
-    del state["conv_stage1_block3_branch2c/BiasAdd_bias_fused_bn"]
-    with pytest.raises(KeyError, match="conv_stage1_block3_branch2c"):
-        thin_resnet.load_imagenet(trunk, state)
+    for lost, message in (("conv_stage1_block3_branch2c/BiasAdd_bias", "block3_branch2c"), ("Conv__447_weights", "16")):
+        broken = {name: value for name, value in state.items() if not name.startswith(lost)}
+        with pytest.raises((KeyError, ValueError), match=message):
+            thin_resnet.load_imagenet(trunk, broken)
+    with pytest.raises(ValueError, match="0 convolutions"):
+        thin_resnet.load_imagenet(trunk, {})
+
+
+def test_half_a_resnet_feeds_the_bridges_from_fine_to_coarse(tmp_path: Path) -> None:
+    network = DGIQAMobile(trunk="resnet50-thin", asks="alone").eval()
+    taken = [next(p for p in bridge.parameters() if p.ndim == 4).shape[1] for bridge in network.color_bridges]
+    assert taken == [2 * channels for channels in (64, 128, 256, 512)]
+    with torch.no_grad():
+        bare = DGIQAMobile(trunk="resnet50-thin", asks="alone", hidden=0).eval()
+        assert bare(*inputs((64, 96), False)).shape == (1, 2)
+    settings = {"trunk": "resnet50-thin", "asks": "alone", "members": 4, "pixels": 4.0}
+    card = dataclasses.replace(find_card("dgiqa_mobile.quick"), settings=settings)
+    torch.manual_seed(0)
+    assert export(build_network(card).eval(), card, tmp_path / "thin.onnx") < 1e-5  # of every size
 
 
 def test_what_explains_reads_the_first_trunk_alone() -> None:
-    with pytest.raises(ValueError, match="only a network on EfficientNet-Lite0"):
-        Explainer(DGIQAMobile(trunk="resnet50-thin", pixels=4.0))
+    for settings in ({"trunk": "resnet50-thin", "pixels": 4.0}, {}, {"pixels": 4.0, "asks": "alone"}):
+        with pytest.raises(ValueError, match="only a network on EfficientNet-Lite0"):
+            Explainer(DGIQAMobile(**settings))
 
 
 @pytest.mark.parametrize(

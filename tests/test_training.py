@@ -287,14 +287,20 @@ def test_the_same_command_again_changes_nothing(finished: Path, root: Path, cach
     assert list(run.batches.ahead(run.checkpoints.step)) == []
 
 
-def test_published_weights_come_with_their_tables(finished: Path, tmp_path: Path) -> None:
+def test_published_weights_come_with_their_tables(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "dgiqa_mobile"
     folder.mkdir()
     text = finished.read_text().replace("small.onnx", "built_in.onnx")
     text = replace_table(text.replace('arch = "dgiqa_mobile"\n', ""), "calibration", Calibration())
     (folder / "built_in.toml").write_text(replace_table(text, "interval", None) + "\n[settings]\nhidden = 7\n")
-    done = publish(read_card(folder / "built_in.toml"), finished)
+    built_in = read_card(folder / "built_in.toml")
+    sharing = dataclasses.replace(built_in, name="dgiqa_mobile.sharing")
+    monkeypatch.setattr(f"{publish.__module__}.list_models", lambda: [built_in, sharing])
+    done = publish(built_in, finished)
     assert done.startswith(f"{folder / 'built_in.onnx'}: ")
+    assert done.endswith("calibration and figures anew: dgiqa_mobile.sharing")
     card, draft = read_card(folder / "built_in.toml"), read_card(finished)
     for table in ("network", "recipe", "settings", "calibration", "interval", "measured", "training"):
         assert getattr(card, table) == getattr(draft, table), table
@@ -308,6 +314,21 @@ def test_publishing_names_the_cards_whose_scores_change_with_it() -> None:
     for name in (DEFAULT, "dgiqa_mobile.quick", "ma_agiqa.mobile"):
         assert relying_on(find_card(name)) == ["dgiqa_mobile.ensemble"], name
     assert relying_on(find_card("loda.mobile")) == []
+    assert set(relying_on(find_card("depth_mobile.rendered"))) >= {DEFAULT, "dgiqa_mobile.ensemble"}
+    trunk = relying_on(find_card("trunks.mobilenet_v2"))  # by way of ma_agiqa.mobile, too
+    assert set(trunk) >= {"ma_agiqa.mobile", "loda.mobile", "dgiqa_mobile.ensemble"}
+    assert DEFAULT not in trunk
+
+
+def test_what_can_not_be_published_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    garbage, other = tmp_path / "garbage.pt", tmp_path / "other.pt"
+    garbage.write_bytes(b"nothing")
+    torch.save({"x": torch.zeros(1)}, other)
+    for file, message in ((garbage, "can't be read"), (other, "doesn't fit dgiqa_mobile.quick")):
+        with pytest.raises(WeightsError, match=message):
+            publish(find_card("dgiqa_mobile.quick"), file)
+    with pytest.raises(UsageError, match="is a formula"):
+        publish(find_card("natural_statistics.brisque"), other)
 
 
 def test_the_command_line_says_what_is_wrong(root: Path, tmp_path: Path, capsys) -> None:
@@ -369,7 +390,7 @@ def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
 
     (tmp_path / "code.pth").write_bytes(pickle.dumps({"weight": Code()}))
     with pytest.raises(WeightsError, match=r"code\.pth: can't be read"):
-        start._unpickle(tmp_path / "code.pth")
+        start.unpickle(tmp_path / "code.pth")
 
 
 @pytest.fixture
@@ -507,10 +528,14 @@ def test_what_is_held_out_can_be_calibrated_on(root: Path, tmp_path: Path, capsy
     assert found.mos == pytest.approx(parts.held.mos, abs=1e-6)
     assert not {path.name for path in found.paths} & {path.name for path in parts.fitted.paths}
     assert all(path.is_file() for path in found.paths)
-    command = [sys.executable, "-m", "dgiqa.training.held_out", call[0], "--out", str(out)]
-    misused = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert misused.returncode == 2
-    assert misused.stderr == "dgiqa: where is the data set biq2021?; say --data biq2021=FOLDER\n"
+    nowhere = str(tmp_path / "nowhere" / "held.csv")
+    for words, told in (
+        ([call[0], "--out", str(out)], "where is the data set biq2021?; say --data biq2021=FOLDER"),
+        ([*call, "--out", nowhere], f"[Errno 2] No such file or directory: {nowhere!r}"),
+    ):
+        command = [sys.executable, "-m", "dgiqa.training.held_out", *words]
+        misused = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert (misused.returncode, misused.stderr) == (2, f"dgiqa: {told}\n")
 
 
 def test_a_head_start_wants_a_network_that_offers_it(root: Path, cache: Path, tmp_path: Path, tiny: None) -> None:

@@ -397,7 +397,7 @@ class ModelCard:
     ``weights`` maps a runtime's name (``onnx``, ``torch``, ``numpy``) to its file. ``reference`` is ``full`` for what
     compares a picture with its pristine original, else ``none``. With an ``ensemble`` the raw score is the
     weighted mean of the card's own network's and those of the further ones, each of which sees the picture by its own
-    recipe, and the spread that of those which tell one; ``network`` counts them all.
+    recipe, and the spread that of those which tell one; ``network`` is the card's own.
     """
 
     name: str

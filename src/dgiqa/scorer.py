@@ -29,7 +29,7 @@ from dgiqa.imaging import decode
 from dgiqa.imaging.resize import fit
 from dgiqa.imaging.views import DepthMap, make_views
 from dgiqa.judges import Judge, open_judges
-from dgiqa.models import find_card
+from dgiqa.models import find_card, member_cards
 from dgiqa.runtimes import Runtime, fastest
 from dgiqa.sources import Found, Held
 from dgiqa.stream import batched, in_order
@@ -320,11 +320,11 @@ def load(
         raise UsageError(f"{card.name} is a {card.kind} card, it gives no score", hint="dgiqa models lists them")
     if not max_megapixels > 0:
         raise UsageError(f"max_megapixels = {max_megapixels}: nothing is that small", hint="give a positive number")
+    if fast and (not card.recipe.reduce or any(each.recipe.needs_every_pixel for each in member_cards(card))):
+        raise UsageError(f"{card.name} allows no decoding at a reduced scale", hint="leave fast, or --fast, out")
     runtime = fastest(card) if runtime == "auto" else runtime or next(iter(card.weights))
     opened = open_judges(card, runtime, depth)
     first, *others = opened.judges
-    if fast and (not card.recipe.reduce or any(each.recipe.needs_every_pixel for each in others)):
-        raise UsageError(f"{card.name} allows no decoding at a reduced scale", hint="leave fast, or --fast, out")
     return Scorer(
         card,
         first.network,

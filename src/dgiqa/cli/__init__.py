@@ -6,14 +6,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
-import os
 import pkgutil
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 
 import dgiqa
-from dgiqa.errors import RunError
+from dgiqa.exits import exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,31 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _print_anything()
     words = sys.argv[1:] if argv is None else list(argv)
     args = make_parser(words[0] if words else "").parse_args(words)
-    try:
-        code: int = args.run(args)
-        sys.stdout.flush()
-    except RunError as error:
-        print(f"dgiqa: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        _drop_what_is_left()
-        return 141
-    except OSError as error:  # a full disk, a place that can't be written
-        print(f"dgiqa: {error}", file=sys.stderr)
-        _drop_what_is_left()
-        return 2
-    except KeyboardInterrupt:
-        print("dgiqa: interrupted", file=sys.stderr)
-        return 130
-    return code
-
-
-def _drop_what_is_left() -> None:
-    """Of standard output, if it can't be written: Python would try again on its way out, and exit with 120."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return exit_code(lambda: args.run(args))
 
 
 def _print_anything() -> None:

@@ -33,8 +33,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def as_dict(card: ModelCard) -> dict[str, Any]:
-    """The card as plain values, without its place on this machine."""
-    return {key: value for key, value in dataclasses.asdict(card).items() if key != "folder"}
+    """The card as plain values, without its place on this machine; and the size of all networks of its ensemble."""
+    stated = {key: value for key, value in dataclasses.asdict(card).items() if key != "folder"}
+    return stated | {"all_networks": dataclasses.asdict(whole_network(card))}
 
 
 def print_list(cards: list[ModelCard]) -> None:

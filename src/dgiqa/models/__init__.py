@@ -112,15 +112,16 @@ def at_size(card: ModelCard, short_side: int, where: str) -> ModelCard:
         recipe.check()
     except ValueError as error:
         raise CardError(f"{where}: {error}") from error
-    if short_side == card.recipe.short_side:
-        return card
+    if short_side == card.recipe.short_side or recipe.views != "whole":  # a crop is as large as it was
+        return dataclasses.replace(card, recipe=recipe)
     gmacs = card.network.gmacs * (short_side / card.recipe.short_side) ** 2
-    network = dataclasses.replace(card.network, gmacs=gmacs, input=f"{card.network.input} at {short_side}")
+    network = dataclasses.replace(card.network, gmacs=gmacs, input=f"{short_side}×{short_side} view")
     return dataclasses.replace(card, recipe=recipe, network=network)
 
 
 def whole_network(card: ModelCard) -> Network:
-    """The size of all networks whose scores ``card``'s is the mean of: its own, and those of its ensemble.
+    """The size of all networks whose scores ``card``'s is the mean of: its own, and those of its ensemble, a network
+    that is named twice as two.
 
     Raises:
         ModelNotFound, CardError: as :func:`member_cards`.

@@ -26,12 +26,12 @@ from dgiqa.calibration import calibrate
 from dgiqa.cards import ModelCard, read_card
 from dgiqa.datasets import read_split
 from dgiqa.errors import UsageError
+from dgiqa.exits import exit_code
 from dgiqa.imaging.decode import decode
 from dgiqa.metrics.correlation import plcc, srcc
 from dgiqa.metrics.resampling import interval, resample
 from dgiqa.models import find_card
 from dgiqa.models.natural_statistics import brisque, il_niqe, niqe
-from dgiqa.training import tool
 from dgiqa.training.publish import replace_table
 from dgiqa.weights.files import sha256_of
 
@@ -193,4 +193,4 @@ def publish(card: ModelCard, parameters: dict[str, Rows], raw: Rows, mos: Rows, 
 
 
 if __name__ == "__main__":
-    tool.run(main)
+    raise SystemExit(exit_code(main))

@@ -23,12 +23,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dgiqa.datasets import read_split
+from dgiqa.exits import exit_code
 from dgiqa.imaging.decode import decode
 from dgiqa.imaging.resize import resize
 from dgiqa.models.depth_mobile.network import Decoder, DepthMobile
 from dgiqa.models.trunks.mobilenet import load_imagenet
 from dgiqa.scenes import render
-from dgiqa.training import tool
 from dgiqa.types import UInt8
 
 SIZE = 256
@@ -190,4 +190,4 @@ def _tensor(array: np.ndarray) -> Tensor:
 
 
 if __name__ == "__main__":
-    tool.run(main)
+    raise SystemExit(exit_code(main))

@@ -30,6 +30,7 @@ from dgiqa.datasets import read_split
 from dgiqa.depth import DepthEstimator, as_metres, open_depth
 from dgiqa.distortions import uses_depth
 from dgiqa.errors import UsageError, WeightsError
+from dgiqa.exits import exit_code
 from dgiqa.export.fragment import fragment
 from dgiqa.export.half import round_weights, store_half
 from dgiqa.export.onnx import TOLERANCE, example, trace
@@ -39,7 +40,7 @@ from dgiqa.models import find_card
 from dgiqa.models.dgiqa_mobile.explain import FAULTS, Explainer, FaultHead
 from dgiqa.runtimes.onnx import open_session
 from dgiqa.runtimes.torch import load_module
-from dgiqa.training import spoiling, tool
+from dgiqa.training import spoiling
 from dgiqa.training.publish import replace_table
 from dgiqa.training.spoiling import draw, spoil
 from dgiqa.types import Float32
@@ -295,4 +296,4 @@ def publish(card: ModelCard, head: FaultHead, least: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    tool.run(main)
+    raise SystemExit(exit_code(main))

@@ -12,7 +12,7 @@ import csv
 from pathlib import Path
 
 from dgiqa.errors import UsageError
-from dgiqa.training import tool
+from dgiqa.exits import exit_code
 from dgiqa.training.recipe import read_recipe
 from dgiqa.training.sets import read_roots, read_sets
 
@@ -40,4 +40,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    tool.run(main)
+    raise SystemExit(exit_code(main))

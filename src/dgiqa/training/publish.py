@@ -16,14 +16,13 @@ import re
 import shutil
 from pathlib import Path
 
-import torch
-
 from dgiqa.calibration import as_toml
 from dgiqa.cards import ModelCard, read_card
-from dgiqa.errors import UsageError
+from dgiqa.errors import UsageError, WeightsError
+from dgiqa.exits import exit_code
 from dgiqa.export.onnx import export
 from dgiqa.models import build_network, find_card, list_models
-from dgiqa.training import tool
+from dgiqa.training.start import unpickle
 from dgiqa.weights.fetch import locate
 from dgiqa.weights.files import sha256_of
 
@@ -49,7 +48,10 @@ def publish(card: ModelCard, trained: Path) -> str:
     """
     if card.ensemble:
         raise UsageError(f"{card.name} is an ensemble, whose weights are another card's", hint="publish that one")
+    if "onnx" not in card.weights:
+        raise UsageError(f"{card.name} is a formula: there are no weights to publish")
     path, file = card.folder / card.weights["onnx"].file, card.folder / card.file
+    others = relying_on(card)
     text = file.read_text(encoding="utf-8")
     if trained.suffix == ".toml":
         draft = read_card(trained)
@@ -63,9 +65,12 @@ def publish(card: ModelCard, trained: Path) -> str:
             text = replace_table(text, table, getattr(draft, table))
     else:
         network = build_network(card)
-        network.load_state_dict(torch.load(trained, weights_only=True))
+        try:
+            network.load_state_dict(unpickle(trained))
+        except RuntimeError as error:
+            raise WeightsError(f"{trained}: doesn't fit {card.name} ({' '.join(str(error).split())[:200]})") from error
         done = f"torch and ONNX Runtime differ by at most {export(network, card, path):.1e}"
-    if others := relying_on(card):
+    if others:
         done += f"; make their sums, version, calibration and figures anew: {', '.join(others)}"
     stated = dataclasses.replace(card.weights["onnx"], sha256=sha256_of(path), bytes=path.stat().st_size)
     text = replace_table(text, "weights.onnx", stated)
@@ -78,19 +83,19 @@ def publish(card: ModelCard, trained: Path) -> str:
 
 
 def relying_on(card: ModelCard) -> list[str]:
-    """The other built-in cards whose scores change with this one's weights: those that state its file, or name it as a
-    network of their ensemble.
+    """The other built-in cards whose scores change with this one's weights: those that state its file, share its trunk,
+    are fed by it as depth or average it; and those that rely on these.
     """
-    file = card.folder / card.weights["onnx"].file
-    return [
-        each.name
-        for each in list_models()
-        if each.name != card.name
-        and (
-            any(member.card.partition("@")[0] == card.name for member in each.ensemble)
-            or any(each.folder / weights.file == file for weights in each.weights.values() if weights.embedded)
-        )
-    ]
+    file, cards, found = card.folder / card.weights["onnx"].file, list_models(), {card.name}
+
+    def relies(other: ModelCard) -> bool:
+        named = {other.recipe.depth, *(each.card.partition("@")[0] for each in other.ensemble)}
+        named |= {weights.shares.partition("@")[0] for weights in other.weights.values()}
+        return not named.isdisjoint(found) or file in (other.folder / own.file for own in other.weights.values())
+
+    while more := {other.name for other in cards if other.name not in found and relies(other)}:
+        found |= more
+    return sorted(found - {card.name})
 
 
 def replace_table(text: str, name: str, value: object) -> str:
@@ -110,4 +115,4 @@ def replace_table(text: str, name: str, value: object) -> str:
 
 
 if __name__ == "__main__":
-    tool.run(main)
+    raise SystemExit(exit_code(main))

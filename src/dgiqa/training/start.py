@@ -80,11 +80,11 @@ def _read(plan: Plan, source: str) -> dict[str, Tensor]:
             raise UsageError(f"{source}: is an ensemble of networks", hint="start from the card of one of them")
         path = locate(card, next(kind for kind in ("torch", "onnx") if kind in card.weights))
     if path.suffix in (".pth", ".pt"):
-        return _unpickle(path)
+        return unpickle(path)
     return {name: torch.tensor(array) for name, array in read_state(path).items()}
 
 
-def _unpickle(path: Path) -> dict[str, Tensor]:
+def unpickle(path: Path) -> dict[str, Tensor]:
     """A checkpoint's tensors; ``weights_only`` lets no code in it run."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

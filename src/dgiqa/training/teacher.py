@@ -26,8 +26,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from dgiqa.exits import exit_code
 from dgiqa.metrics.correlation import srcc
-from dgiqa.training import processes, tool
+from dgiqa.training import processes
 from dgiqa.training.batches import Batches
 from dgiqa.training.pictures import Pictures
 from dgiqa.training.probe import fit_head
@@ -104,4 +105,4 @@ def _write(file: Path, rated: Rated, targets: Float32) -> None:
 
 
 if __name__ == "__main__":
-    tool.run(main)
+    raise SystemExit(exit_code(main))

@@ -62,11 +62,11 @@ class DepthAnything(nn.Module):
         super().__init__()
         if len(taps) != len(FACTORS) or len(neck) != len(FACTORS):
             raise ValueError(f"taps and neck need {len(FACTORS)} values each")
-        sizes = {"width": width, "layers": layers, "heads": heads, "neck": min(neck), "head": head}
-        least = {**dict.fromkeys(sizes, 1), "fusion": 2, "size": PATCH}
-        for name, value in {**sizes, "fusion": fusion, "size": size}.items():
-            if value < least[name]:
-                raise ValueError(f"{name} must be at least {least[name]}")
+        sizes = [("width", width), ("layers", layers), ("heads", heads), ("head", head)]
+        for name, value in [*sizes, *(("taps", tap) for tap in taps), *(("neck", each) for each in neck)]:
+            _check(name, value, 1)
+        _check("fusion", fusion, 2)
+        _check("size", size, PATCH)
         self.normalise = Normalise()
         self.backbone = Encoder(width, layers, heads, taps, size // PATCH)
         self.neck = Neck(width, neck, fusion)
@@ -82,6 +82,11 @@ class DepthAnything(nn.Module):
 def build(card: ModelCard) -> nn.Module:
     """The network of ``card``, with random weights; its settings are the arguments of the class."""
     return DepthAnything(**card.settings)
+
+
+def _check(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number, at least {least}")
 
 
 class Encoder(nn.Module):

@@ -184,7 +184,7 @@ class DGIQAMobile(nn.Module):
         return [prefix for prefix in prefixes if any(name.startswith(prefix) for name, _ in self.named_parameters())]
 
     def _look(self, color: Tensor) -> tuple[list[Cells], Tensor | None]:
-        """The cells of the trunk's eight maps, and the pixels' shares in them."""
+        """The cells of the trunk's maps, and the pixels' shares in them."""
         channels, strides = self.color_trunk.channels, self.color_trunk.strides
         if color.dtype == torch.uint8:
             maps = self.color_trunk(self.color_trunk.scaled(color))

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 PLAN = ((3, 128), (4, 256), (6, 512))
 #: Mean of R, G and B in the pictures that its weights were trained on, 0..255.
 MEAN = (123.0, 117.0, 104.0)
+#: Convolutions that the released file numbers: the first, and the 3×3 one of each bottleneck, the fourth stage's too.
+_NUMBERED = 1 + 3 + 4 + 6 + 3
 
 
 class Bottleneck(nn.Module):
@@ -85,6 +87,8 @@ class ThinResNet50(nn.Module):
     @staticmethod
     def scaled(color: Tensor) -> Tensor:
         """(V, H, W, 3) uint8 to (V, 3, H, W) float as the trunk was trained, but R, G, B."""
+        height, width = color.shape[1] // 32 * 32, color.shape[2] // 32 * 32  # cuts nothing; export believes it only so
+        color = color[:, :height, :width]
         return color.permute(0, 3, 1, 2).float() - color.new_tensor(MEAN, dtype=torch.float32)[:, None, None]
 
     def forward(self, x: Tensor, done: int = 0) -> list[Tensor]:
@@ -101,11 +105,13 @@ def load_imagenet(trunk: ThinResNet50, state: Mapping[str, Tensor]) -> None:
     are numbered in forward order and the others say their place. What follows the trunk is left out.
 
     Raises:
-        KeyError: a tensor is missing, by name.
+        KeyError: a tensor is missing, by name; ValueError: a 3×3 convolution is.
         RuntimeError: a tensor's shape is not the trunk's.
     """
     numbered = sorted((int(n), name) for name in state if (n := "".join(re.findall(r"^Conv__(\d+)_weights", name))))
     names = [name.removesuffix("_weights_fused_bn") for _, name in numbered]
+    if len(names) != _NUMBERED:
+        raise ValueError(f"{len(names)} convolutions have a number in place of a name, of {_NUMBERED}")
     own = {"stages.0.conv": names.pop(0)}
     for stage, (count, _) in enumerate(PLAN):
         for block in range(count):

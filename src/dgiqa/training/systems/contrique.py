@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from dgiqa.distortions import SEVERITIES
+from dgiqa.exits import exit_code
 from dgiqa.metrics.correlation import srcc
 from dgiqa.models.contrique.network import Contrique, Part
-from dgiqa.training import tool
 from dgiqa.training.small import agree, arguments, floats, publish, runnable, study_of, trunk_state
 from dgiqa.training.versions import Versions, report
 from dgiqa.types import Float32, UInt8
@@ -144,4 +144,4 @@ def solve(
 
 
 if __name__ == "__main__":
-    tool.run(main)
+    raise SystemExit(exit_code(main))

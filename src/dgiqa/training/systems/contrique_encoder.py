@@ -27,11 +27,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dgiqa.distortions import KINDS, SEVERITIES, distort
+from dgiqa.exits import exit_code
 from dgiqa.export.shared import tensors_of
 from dgiqa.imaging.decode import decode
 from dgiqa.models import find_card
 from dgiqa.models.trunks.mobilenet import FrozenMobileNetV2, load_imagenet
-from dgiqa.training import small, tool
+from dgiqa.training import small
 from dgiqa.training.contrast import contrast
 from dgiqa.training.publish import replace_table
 from dgiqa.types import UInt8
@@ -165,4 +166,4 @@ _SPACES: tuple[Callable[[PIL.Image.Image], UInt8], ...] = (
 
 
 if __name__ == "__main__":
-    tool.run(main)
+    raise SystemExit(exit_code(main))

@@ -20,13 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dgiqa.exits import exit_code
 from dgiqa.export.half import round_weights
 from dgiqa.export.onnx import trace
 from dgiqa.models.diffv2iqa.diffusion import Restoration
 from dgiqa.models.diffv2iqa.network import Judge, MobileDiffV2IQA, shrink
 from dgiqa.models.trunks.maps import join
 from dgiqa.runtimes.onnx import open_session
-from dgiqa.training import tool
 from dgiqa.training.small import (
     SIDE,
     Array,
@@ -182,4 +182,4 @@ def _psnr(pictures: Tensor, original: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    tool.run(main)
+    raise SystemExit(exit_code(main))

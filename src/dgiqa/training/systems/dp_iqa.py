@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dgiqa.exits import exit_code
 from dgiqa.models.dp_iqa.network import SmallStudent, StudentJudge
 from dgiqa.models.dp_iqa.prompts import QUALITIES
 from dgiqa.models.dp_iqa.teacher import TeacherJudge
 from dgiqa.models.trunks.maps import join
-from dgiqa.training import tool
 from dgiqa.training.small import Int, Study, agree, arguments, fit, mirror, predict, publish, study_of, trunk_state
 from dgiqa.types import Float32
 
@@ -126,4 +126,4 @@ def quality_of(mos: Float32) -> Int:
 
 
 if __name__ == "__main__":
-    tool.run(main)
+    raise SystemExit(exit_code(main))

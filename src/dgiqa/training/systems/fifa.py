@@ -31,6 +31,7 @@ from PIL import Image, ImageEnhance
 from torch import Tensor, nn
 
 from dgiqa.cards import Training, WeightsFile
+from dgiqa.exits import exit_code
 from dgiqa.explain.landmarks import AROUND, cut, square_of
 from dgiqa.export.half import round_weights
 from dgiqa.imaging.decode import decode
@@ -38,7 +39,6 @@ from dgiqa.metrics.landmarks import MIRRORED, auc, failure_rate, nme, read_pts
 from dgiqa.models import find_card
 from dgiqa.models.fifa.network import LANDMARKS, SIDE, SmallFiFA, SmallHead
 from dgiqa.scenes.faces import draw_face
-from dgiqa.training import tool
 from dgiqa.training.finish import write_card
 from dgiqa.training.small import Array, Int, Study, arguments, fit, runnable, store, study_of
 from dgiqa.types import Float32, UInt8
@@ -398,4 +398,4 @@ def _measure(what: str, head: SmallHead, judges: Views, test: Path | None) -> li
 
 
 if __name__ == "__main__":
-    tool.run(main)
+    raise SystemExit(exit_code(main))

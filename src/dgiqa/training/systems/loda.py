@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dgiqa.exits import exit_code
 from dgiqa.models.loda.network import Judge, SmallLoDa
-from dgiqa.training import tool
 from dgiqa.training.losses import plcc_mse
 from dgiqa.training.small import Int, Study, agree, arguments, fit, mirror, predict, publish, study_of, trunk_state
 
@@ -61,4 +61,4 @@ def correlation(judge: Judge, study: Study, rng: np.random.Generator) -> Callabl
 
 
 if __name__ == "__main__":
-    tool.run(main)
+    raise SystemExit(exit_code(main))

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dgiqa.exits import exit_code
 from dgiqa.models.ma_agiqa.network import SmallJudge, SmallMAAGIQA
-from dgiqa.training import tool
 from dgiqa.training.small import Int, Study, agree, arguments, fit, mirror, predict, publish, study_of, trunk_state
 
 #: Pictures that give each channel's mean and deviation.
@@ -58,4 +58,4 @@ def squares(judge: SmallJudge, study: Study, rng: np.random.Generator) -> Callab
 
 
 if __name__ == "__main__":
-    tool.run(main)
+    raise SystemExit(exit_code(main))

@@ -32,10 +32,10 @@ from torch import Tensor
 from dgiqa import Scorer, load
 from dgiqa.depth import as_metres, open_depth
 from dgiqa.distortions import underwater
+from dgiqa.exits import exit_code
 from dgiqa.models.piguiqa.imaging import Water
 from dgiqa.models.piguiqa.network import CELL, Judge, SmallPIGUIQA, cells_of, pair
 from dgiqa.scenes import render
-from dgiqa.training import tool
 from dgiqa.training.sets import Rated
 from dgiqa.training.small import (
     SIDE,
@@ -333,4 +333,4 @@ def means_of_cells(values: Float32) -> Float32:
 
 
 if __name__ == "__main__":
-    tool.run(main)
+    raise SystemExit(exit_code(main))

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgiqa.distortions import distort, kinds_of
+from dgiqa.exits import exit_code
 from dgiqa.models.satqa.network import Projector, Small, SmallEncoder
-from dgiqa.training import tool
 from dgiqa.training.contrast import contrast
 from dgiqa.training.small import Array, Int, Study, agree, arguments, fit, predict, publish, study_of, trunk_state
 from dgiqa.training.versions import GOOD
@@ -177,4 +177,4 @@ def score(network: Small, maps: Sequence[Tensor]) -> Tensor:
 
 
 if __name__ == "__main__":
-    tool.run(main)
+    raise SystemExit(exit_code(main))

@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgiqa.errors import UsageError
+from dgiqa.exits import exit_code
 from dgiqa.imaging.decode import decode
 from dgiqa.models.spips.network import SPIPS
-from dgiqa.training import tool
 from dgiqa.training.small import Array, Int, arguments, fit, publish, study_of, trunk_state
 from dgiqa.training.versions import Pairs, Versions, report, two_alternatives
 from dgiqa.types import Float32, UInt8
@@ -184,4 +184,4 @@ def _bapps_distances(network: SPIPS, triplets: list[Triplet]) -> tuple[Tensor, T
 
 
 if __name__ == "__main__":
-    tool.run(main)
+    raise SystemExit(exit_code(main))

@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dgiqa.exits import exit_code
 from dgiqa.models.transformer_features.network import Judge, Part, TransformerFeatures
 from dgiqa.models.trunks.maps import join
-from dgiqa.training import tool
 from dgiqa.training.small import (
     Array,
     Int,
@@ -165,4 +165,4 @@ def take(judge: Judge, part: Part) -> TransformerFeatures:
 
 
 if __name__ == "__main__":
-    tool.run(main)
+    raise SystemExit(exit_code(main))
