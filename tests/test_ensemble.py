@@ -82,8 +82,10 @@ def test_the_raw_score_is_the_weighted_mean_of_its_networks(scorer: dgiqa.Scorer
     score = scorer.score(picture)
     assert score.raw == pytest.approx(np.average([each.raw for each in alone], weights=weights), abs=1e-12)
     assert alone[0].raw == dgiqa.load().score(picture).raw  # its own network is the default's
-    assert [each.spread is None for each in alone] == [False, False, True]
-    assert score.spread == pytest.approx((alone[0].spread + alone[1].spread) / 2, abs=1e-12)  # of those that tell one
+    assert [each.spread is None for each in alone] == [False, False, False, True]
+    assert score.spread == pytest.approx(
+        sum(each.spread for each in alone[:3]) / 3, abs=1e-12
+    )  # of those that tell one
     assert (score.quality, score.low, score.high) == card.judge(score.raw, score.spread)
 
 
@@ -137,7 +139,7 @@ def test_a_picture_decoded_once_for_several_is_what_each_would_see_of_it(scorer:
         assert (seen.width, seen.height) == (by_itself.width, by_itself.height)
         (one,), _, _ = open_judges(each, "onnx")
         alone.append(dgiqa.Scorer(each, one.network, one.depth).score(data).raw)
-    assert scorer.score(data).raw == pytest.approx(np.average(alone, weights=[1, 1, 0.5]), abs=1e-12)
+    assert scorer.score(data).raw == pytest.approx(np.average(alone, weights=[1, 1, 1, 0.5]), abs=1e-12)
     with PIL.Image.open(io.BytesIO(data)) as picture:  # which is decoded whole
         assert scorer.score(picture).raw == scorer.score(data).raw
 
@@ -204,7 +206,7 @@ def test_at_a_reduced_scale_the_largest_network_has_its_pixels(tmp_path: Path) -
     assert decode(path, least_side=made._least_side).pixels.shape == (1000, 1000, 3)
     made.score(path)
     assert seen == [96, 960]
-    assert dgiqa.load(NAME, fast=True).model == f"{NAME}@1.0+fast"
+    assert dgiqa.load(NAME, fast=True).model == f"{NAME}@2.0+fast"
 
 
 @pytest.mark.parametrize("member", ["natural_statistics.brisque@1.0", "dark.toml"])
@@ -242,8 +244,9 @@ def test_the_embedded_card_counts_what_its_networks_have_and_do() -> None:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         build_network(quick).eval()(torch.zeros(1, 384, 384, 3, dtype=torch.uint8))
     assert quick.network.gmacs == pytest.approx(counter.get_total_flops() / 2e9, rel=0.01)
-    stated = [find_card(name).network.gmacs for name in ("default", "dgiqa_mobile.quick", "ma_agiqa.mobile")]
-    whole = stated[0] + stated[1] * (384 / 288) ** 2 + stated[2]
+    names = "default", "dgiqa_mobile.quick", "dgiqa_mobile.thin", "ma_agiqa.mobile"
+    stated = [find_card(name).network.gmacs for name in names]
+    whole = stated[0] + stated[1] * (384 / 288) ** 2 + stated[2] + stated[3]
     assert whole_network(card).gmacs == pytest.approx(whole, abs=1e-9)
     assert line_of(card, None, 1.0, None).parameters == whole_network(card).parameters
     assert quick.network.input == "384×384 view"
@@ -256,7 +259,7 @@ def test_its_own_network_is_the_defaults_file_for_file() -> None:
     for part in ("weights", "recipe", "explain", "settings", "network"):
         assert getattr(card, part) == getattr(default, part), part
     assert [each.name for each in cards_behind(card)] == [
-        NAME, "dgiqa_mobile.quick", "ma_agiqa.mobile", "depth_mobile.rendered"
+        NAME, "dgiqa_mobile.quick", "dgiqa_mobile.thin", "ma_agiqa.mobile", "depth_mobile.rendered"
     ]  # fmt: skip
 
 
@@ -275,12 +278,12 @@ def test_the_command_line_shows_it_fetches_it_and_does_not_export_it(
     shown = capsys.readouterr().out
     assert "dgiqa_mobile.quick@1.0: counts 1, short side 384; 7.42 M parameters, 1.296 GMACs" in shown
     assert "ma_agiqa.mobile@1.0: counts 0.5; 2.11 M parameters" in shown
-    assert "17.03 M parameters: 4.508 GMACs" in shown
+    assert "21.58 M parameters: 7.286 GMACs" in shown
     assert main(["models", NAME, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["all_networks"]["parameters"] == 17_027_910
+    assert json.loads(capsys.readouterr().out)["all_networks"]["parameters"] == 21_576_596
     assert main(["fetch", NAME, "--offline"]) == 0
     assert [Path(line).name for line in capsys.readouterr().out.split()] == [
-        "biq2021.onnx", "quick.onnx", "mobile.onnx", "rendered.onnx"
+        "biq2021.onnx", "quick.onnx", "thin.onnx", "mobile.onnx", "rendered.onnx"
     ]  # fmt: skip
     assert main(["export", NAME, "--out", str(tmp_path / "x.toml")]) == 2
     assert "a file holds one network" in capsys.readouterr().err
@@ -290,7 +293,7 @@ def test_the_command_line_shows_it_fetches_it_and_does_not_export_it(
 def test_another_depth_card_feeds_every_network_that_looks_at_depth_and_is_named() -> None:
     with pytest.raises(UsageError, match="looks at no depth"):
         dgiqa.load("dgiqa_mobile.quick", depth="depth_mobile.rendered")
-    assert dgiqa.load(NAME, depth="depth_mobile.rendered").model == f"{NAME}@1.0"  # its own
+    assert dgiqa.load(NAME, depth="depth_mobile.rendered").model == f"{NAME}@2.0"  # its own
 
 
 def test_another_depth_reaches_every_network_that_looks_at_depth(tmp_path: Path) -> None:
@@ -402,7 +405,7 @@ def test_calibrating_it_keeps_its_networks(tmp_path: Path, capsys: pytest.Captur
         ('card = "dgiqa_mobile.quick@1.0"\nshort_side = 100', "short_side must be a positive multiple"),
         ('card = "depth_mobile.rendered@1.0"', "no network that scores by itself"),
         ('card = "spips.mobile@1.0"', "no network that scores by itself"),
-        (f'card = "{NAME}@1.0"', "no network that scores by itself"),
+        (f'card = "{NAME}@2.0"', "no network that scores by itself"),
         ('card = "natural_statistics.brisque@1.0"\nshort_side = 96', "takes short_side = 0"),
         ('card = "absent.toml"', "there is no model card at"),
         ('card = "mine.toml"', "no network that scores by itself"),

@@ -311,7 +311,7 @@ def test_published_weights_come_with_their_tables(
 
 
 def test_publishing_names_the_cards_whose_scores_change_with_it() -> None:
-    for name in (DEFAULT, "dgiqa_mobile.quick", "ma_agiqa.mobile"):
+    for name in (DEFAULT, "dgiqa_mobile.quick", "dgiqa_mobile.thin", "ma_agiqa.mobile"):
         assert relying_on(find_card(name)) == ["dgiqa_mobile.ensemble"], name
     assert relying_on(find_card("loda.mobile")) == []
     assert set(relying_on(find_card("depth_mobile.rendered"))) >= {DEFAULT, "dgiqa_mobile.ensemble"}
