@@ -655,13 +655,14 @@ def going_on(tiny: None, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_first_stages_are_computed_once_and_stay(
-    going_on: list[int], root: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    going_on: list[int], root: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     """The rest learns from what is kept, by cells; a second run computes nothing; the verdict is on pixels."""
     settings = ("model.kept=1", "train.flip=false", "train.rates={}", "train.steps=40", "train.rate=0.1")
     plan = plan_of(tmp_path, "model.freeze=[]", *settings)
     card = loop.train(plan, tmp_path / "out", roots={"biq2021": root}, cache=tmp_path / "cache")
     assert card.exists()
+    assert "model.kept = 1: nothing gives these stages weights" in capsys.readouterr().err
     assert max(line["srcc"] for line in lines_of(tmp_path / "out") if "validation" in line) > 0.9
     fresh, trained = start.start_network(plan).state_dict(), state_of(tmp_path / "out")["network"]
     moved = {name for name, value in trained.items() if not torch.equal(value, fresh[name])}

@@ -15,6 +15,7 @@ from dgiqa.depth import open_depth
 from dgiqa.errors import UsageError, WeightsError
 from dgiqa.imaging.views import DepthMap
 from dgiqa.models import build_network, find_card, list_models
+from dgiqa.training import processes
 from dgiqa.training.recipe import Plan
 from dgiqa.weights.fetch import locate
 from dgiqa.weights.files import fingerprint, read_state
@@ -56,6 +57,12 @@ def start_network(plan: Plan) -> nn.Module:
             known = ", ".join(child for child, _ in network.named_children())
             raise UsageError(f"model.trunks.{name}: the network has no such part", hint=f"its parts: {known}")
         _load(part, _read(plan, source), source)
+    if plan.model.kept and not (plan.model.initial or plan.model.trunks) and processes.rank() == 0:
+        print(
+            f"dgiqa: model.kept = {plan.model.kept}: nothing gives these stages weights, so they stay random; "
+            "set model.trunks or model.initial",
+            file=sys.stderr,
+        )
     return network
 
 
