@@ -528,6 +528,10 @@ def test_what_is_held_out_can_be_calibrated_on(root: Path, tmp_path: Path, capsy
     assert found.mos == pytest.approx(parts.held.mos, abs=1e-6)
     assert not {path.name for path in found.paths} & {path.name for path in parts.fitted.paths}
     assert all(path.is_file() for path in found.paths)
+    again = tmp_path / "again.csv"  # a teacher's scores that aren't there aren't asked for
+    teaching = ["--set", "data.0.targets=nowhere.csv", "--set", "loss.distil=5"]
+    held_out.main([*call, *teaching, "--out", str(again)])
+    assert again.read_text() == out.read_text()
     nowhere = str(tmp_path / "nowhere" / "held.csv")
     for words, told in (
         ([call[0], "--out", str(out)], "where is the data set biq2021?; say --data biq2021=FOLDER"),

@@ -315,6 +315,25 @@ def test_pairs_are_one_picture_in_rising_severity(root: Path) -> None:
     assert 0.65 < kinds.count("jpeg") / 400 < 0.85
 
 
+def test_some_ladders_spoil_pictures_that_nobody_rated(root: Path, tmp_path: Path) -> None:
+    rated, unrated = sorted((root / "Images").iterdir()), [tmp_path / f"{n}.png" for n in range(5)]
+    plain = LadderMaker(Ladders(), rated, 0).whole(600)
+    for share in (0.0, 0.4, 1.0):
+        maker = LadderMaker(Ladders(share=share), rated, 0, unrated)
+        ladders = maker.whole(600)
+        others = [ladder[0].path in unrated for ladder in ladders]
+        assert abs(np.mean(others) - share) < 0.07
+        assert {ladder[0].path for ladder in ladders} <= {*rated, *unrated}
+        assert all(len({rung.path for rung in ladder}) == 1 for ladder in ladders)
+        assert all(rung.others[rung.index] == rung.path for ladder in ladders for rung in ladder)
+        # Each ladder is the fault that it was, and those of rated pictures are what they were without the others.
+        pairs = list(zip(ladders, plain, others, strict=True))
+        assert all([r.fault for r in ladder] == [r.fault for r in before] for ladder, before, _ in pairs)
+        assert all(ladder == before for ladder, before, other in pairs if not other)
+        assert {ladder[0].path for ladder, _, other in pairs if other} == {*unrated[: 5 * bool(share)]}
+        assert maker.pair(7) == maker.pair(7)
+
+
 def test_a_rung_is_the_distorted_picture(root: Path, tmp_path: Path) -> None:
     path = root / "Images" / "ss01 (3).png"
     color, _ = Pictures(dataclasses.replace(RECIPE_96, short_side=128), ramp, "a", tmp_path).see(

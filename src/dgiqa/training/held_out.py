@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = parser.parse_args(arguments)
-    held = read_sets(read_recipe(args.recipe, args.set), read_roots(args.data))[0].held
+    held = read_sets(read_recipe(args.recipe, args.set), read_roots(args.data), taught=False)[0].held
     if not len(held):
         raise UsageError(f"{args.recipe}: its first set holds nothing out", hint="give it a validation share")
     with args.out.open("w", newline="", encoding="utf-8") as file:

@@ -38,10 +38,11 @@ class Rung:
 class LadderMaker:
     """Draws pairs: two rungs of a ladder, cut at the same place."""
 
-    def __init__(self, plan: Ladders, paths: Sequence[Path], seed: int) -> None:
+    def __init__(self, plan: Ladders, paths: Sequence[Path], seed: int, unrated: Sequence[Path] = ()) -> None:
+        """``paths`` are spoiled, and in ``plan.share`` of the ladders ``unrated``, if there are any."""
         if not paths:
             raise UsageError("ladders: there are no pictures to spoil")
-        self._plan, self._paths, self._seed = plan, paths, seed
+        self._plan, self._paths, self._seed, self._unrated = plan, paths, seed, unrated
         shares = plan.shares()
         self._kinds, self._chances = list(shares), list(shares.values())
 
@@ -49,12 +50,11 @@ class LadderMaker:
         """The pair of that number, counted from 0 over the run: the better rung, the worse rung."""
         rng = np.random.default_rng([self._seed, _STREAM, number])
         ladder = int(rng.integers(self._plan.pool)) if self._plan.pool else number
-        index, kind, severities = self._ladder(ladder)
+        paths, index, kind, severities = self._ladder(ladder)
         first, second = np.sort(rng.choice(len(severities), 2, replace=False))
         corner = (float(rng.random()), float(rng.random()))
         better, worse = (
-            Rung(self._paths[index], Fault(kind, severities[k], ladder), corner, self._paths, index)
-            for k in (first, second)
+            Rung(paths[index], Fault(kind, severities[k], ladder), corner, paths, index) for k in (first, second)
         )
         return better, worse
 
@@ -62,16 +62,20 @@ class LadderMaker:
         """The first ``count`` ladders, each with all its rungs, the unspoiled one first."""
         found = []
         for ladder in range(count):
-            index, kind, severities = self._ladder(ladder)
+            paths, index, kind, severities = self._ladder(ladder)
             faults = [Fault(kind, severity, ladder) for severity in severities]
-            found.append(tuple(Rung(self._paths[index], fault, (0.0, 0.0), self._paths, index) for fault in faults))
+            found.append(tuple(Rung(paths[index], fault, (0.0, 0.0), paths, index) for fault in faults))
         return found
 
-    def _ladder(self, ladder: int) -> tuple[int, str, list[int]]:
-        """Picture, kind and rising severities of a ladder; the same in every run."""
+    def _ladder(self, ladder: int) -> tuple[Sequence[Path], int, str, list[int]]:
+        """Pictures and the place of its own among them, kind and rising severities of a ladder: as in every run."""
         rng = np.random.default_rng([_STREAM, ladder])
         index = int(rng.integers(len(self._paths)))
         kind = str(rng.choice(self._kinds, p=self._chances))
         count = min(2, len(self._plan.severities))
         severities = rng.choice(self._plan.severities, count, replace=False)
-        return index, kind, [0, *sorted(map(int, severities))]
+        paths = self._paths
+        # Drawn last, so that the other ladders stay what they were.
+        if self._unrated and rng.random() < self._plan.share:
+            paths, index = self._unrated, int(rng.integers(len(self._unrated)))
+        return paths, index, kind, [0, *sorted(map(int, severities))]

@@ -249,13 +249,14 @@ def _save(run: Run, done: int) -> None:
 def _ladders(plan: Plan, sets: list[Parts]) -> LadderMaker | None:
     if not plan.ladders.pairs:
         return None
-    if not plan.ladders.pictures:
-        paths = [path for parts in sets for path in parts.fitted.paths]
-    else:
+    rated, unrated = [path for parts in sets for path in parts.fitted.paths], list[Path]()
+    if plan.ladders.pictures:
         from dgiqa.sources import find
 
-        paths = sorted(Path(found.path) for found in find([str(plan.place(plan.ladders.pictures))]))
-    return LadderMaker(plan.ladders, paths, plan.train.seed)
+        unrated = sorted(Path(found.path) for found in find([str(plan.place(plan.ladders.pictures))]))
+        if not unrated:
+            raise UsageError(f"ladders.pictures: there are no pictures in {plan.ladders.pictures}")
+    return LadderMaker(plan.ladders, rated, plan.train.seed, unrated)
 
 
 def _beginning(run: Run) -> str:

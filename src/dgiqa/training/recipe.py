@@ -241,7 +241,8 @@ class Ladders:
         loss: ``margin``: the worse one lies ``margin`` × steps of severity lower; ``fidelity``: it is the worse one
             with certainty.
         margin: of the raw score, for each step of severity.
-        pictures: folder of unrated pictures to spoil; empty for the pictures that are trained on.
+        pictures: folder of unrated pictures to spoil; empty for the pictures that are trained on alone.
+        share: of the ladders, how many spoil a picture of that folder; the others one that is trained on.
     """
 
     pairs: int = 0
@@ -253,6 +254,7 @@ class Ladders:
     loss: Literal["margin", "fidelity"] = "margin"
     margin: float = 0.03
     pictures: str = ""
+    share: float = 1.0
 
     def check(self) -> None:
         """Raises ValueError for unknown kinds or severities, and for shares that make no sense."""
@@ -264,8 +266,10 @@ class Ladders:
             raise ValueError("kinds: each share must be positive")
         if not self.severities or set(self.severities) - set(SEVERITIES):
             raise ValueError("severities are 1 to 5")
-        if self.pairs < 0 or self.pool < 0 or self.margin < 0 or not 0 <= self.start <= 1:
-            raise ValueError("pairs, pool and margin must not be negative, and start lies in 0..1")
+        if self.pairs < 0 or self.pool < 0 or self.margin < 0:
+            raise ValueError("pairs, pool and margin must not be negative")
+        if not 0 <= self.start <= 1 or not 0 <= self.share <= 1:
+            raise ValueError("start and share lie in 0..1")
 
     def shares(self) -> dict[str, float]:
         """Each kind's probability; they sum to 1."""

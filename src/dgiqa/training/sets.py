@@ -6,7 +6,7 @@ import csv
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,11 +77,12 @@ def _named(text: str) -> tuple[str, Path]:
     return name, Path(folder)
 
 
-def read_sets(plan: Plan, roots: Mapping[str, Path]) -> list[Parts]:
+def read_sets(plan: Plan, roots: Mapping[str, Path], *, taught: bool = True) -> list[Parts]:
     """Every set of the plan, in its order.
 
     Args:
         roots: folders by the sets' names, from ``--data``; they go before the recipe's own.
+        taught: with a teacher's scores, where the recipe names a file of them.
 
     Raises:
         UsageError: a set without a folder, a folder without a set, files that are missing, too few pictures.
@@ -89,7 +90,8 @@ def read_sets(plan: Plan, roots: Mapping[str, Path]) -> list[Parts]:
     keys = [part.key for part in plan.data]
     if unknown := [name for name in roots if name not in keys]:
         raise UsageError(f"--data {unknown[0]}: the recipe has no such set", hint=f"its sets: {', '.join(keys)}")
-    return [_read(plan, part, roots.get(part.key)) for part in plan.data]
+    parts = plan.data if taught else [replace(part, targets="") for part in plan.data]
+    return [_read(plan, part, roots.get(part.key)) for part in parts]
 
 
 def _read(plan: Plan, part: DataSet, root: Path | None) -> Parts:
