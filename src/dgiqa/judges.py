@@ -101,15 +101,15 @@ def networks(card: ModelCard, runtime: str) -> list[tuple[ModelCard, str]]:
     return [(card, runtime), *((each, runtime if weights_for(each, runtime) else _first(each)) for each in members)]
 
 
-def label(*networks: tuple[ModelCard, str]) -> str:
+def label(*asked: tuple[ModelCard, str]) -> str:
     """Name and version of the first of these cards, each with its runtime; where those don't pin all weights down, also
     a checksum.
 
     That is so for weights whose sum the card doesn't state, and for a card of one's own, which can say anything. The
     latter names a built-in depth network without its version, so that network's weights are in the sum, too.
     """
-    files = [file for each, runtime in networks for file in _pins(each, runtime)]
-    first = networks[0][0].label
+    files = [file for each, runtime in asked for file in _pins(each, runtime)]
+    first = asked[0][0].label
     return f"{first}+{fingerprint(*files)}" if files else first
 
 

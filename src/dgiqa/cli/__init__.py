@@ -1,5 +1,5 @@
 """The command line. Each file of this folder is a verb: its docstring is the help, ``add_arguments`` its flags,
-``run`` its work. Exit code 0: done; 1: some pictures failed; 2: misused, or the run could not go on."""
+``run`` its work, which ends as :mod:`dgiqa.exits` says."""
 
 from __future__ import annotations
 

@@ -157,11 +157,9 @@ def _scenes(plan: Plan, validation: Validation, split: Split) -> Path:
 
 
 def _rated(plan: Plan, part: DataSet, split: Split) -> Rated:
-    n = len(split.paths)
-    targets = np.full(n, np.nan, np.float32)
-    if part.targets:
-        targets = read_targets(plan.place(part.targets), split.paths)
-    deviations = np.full(n, np.nan, np.float32) if split.deviations is None else split.deviations
+    unknown = np.full(len(split.paths), np.nan, np.float32)
+    targets = read_targets(plan.place(part.targets), split.paths) if part.targets else unknown
+    deviations = unknown if split.deviations is None else split.deviations
     return Rated(part.key, tuple(split.paths), split.mos, deviations, targets)
 
 
