@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dgiqa.metrics.significance import CorrelationTest, compare_correlations
@@ -30,6 +30,7 @@ def test_printed_results_come_out(first: float, second: float, between: float, n
     assert found.p == pytest.approx(2 * scipy.stats.norm.sf(abs(z)), rel=0.02)
 
 
+@example(1.0, -1.0, 0.0, 4)
 @given(CORRELATION, CORRELATION, CORRELATION, st.integers(4, 10_000))
 def test_the_sign_follows_the_order_and_p_the_size(first: float, second: float, between: float, n: int) -> None:
     found, turned = (compare_correlations(*pair, between, n) for pair in ((first, second), (second, first)))

@@ -38,9 +38,9 @@ def compare_correlations(first: float, second: float, between: float, n: int) ->
         raise ValueError(f"the test needs at least 4 pictures, not {n}")
     if first == second:
         return CorrelationTest(0.0, 1.0)
-    mean_square = (first**2 + second**2) / 2
-    # Kept off 0, which they reach where both models, or the two with each other, agree perfectly.
-    rest, apart = max(1 - mean_square, 1e-15), max(1 - between, 1e-15)
+    # Kept off 1, which they reach where both models, or the two with each other, agree perfectly.
+    mean_square = min((first**2 + second**2) / 2, 1 - 1e-15)
+    rest, apart = 1 - mean_square, max(1 - between, 1e-15)
     f = min(1.0, apart / (2 * rest))
     h = (1 - f * mean_square) / rest
     z = (_fisher(first) - _fisher(second)) * math.sqrt((n - 3) / (2 * apart * h))
