@@ -152,7 +152,7 @@ def rate(args: argparse.Namespace, where: str, workers: str) -> dict[str, float]
 class Scoreless:
     """Says the same of every picture."""
 
-    model, runtime = "dgiqa_mobile.biq2021@1.3", "onnx fp32"
+    model, runtime = "dgiqa_mobile.biq2021@1.4", "onnx fp32"
 
     def score_batch(self, some: list[Any]) -> list[Score]:
         return [score_of(source.path) for source in some]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,45 @@ def test_all_are_those_that_the_set_suits(rated: Path, tmp_path: Path) -> None:
     assert with_originals - without == comparing
     assert "dgiqa_mobile.biq2021" in without
     assert "dgiqa.koniq10k" not in with_originals, "its weights are not here"
+
+
+def test_originals_that_are_not_there_suit_no_comparing_model(rated: Path, tmp_path: Path) -> None:
+    from dgiqa.cli.benchmark import chosen
+    from dgiqa.cli.evaluate import Place
+
+    split = read_split(str(rated), "all", rated.parent)
+    named = dataclasses.replace(split, references=tuple(f"scene {i}" for i in range(len(split))))
+    assert {card.reference for card in chosen(["all"], Place(named, rated.parent))} == {"none"}
+
+
+def test_a_model_that_can_not_be_judged_loses_no_other(
+    rated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dgiqa.cli import benchmark
+
+    lines = rated.read_text().splitlines()
+    results = [dgiqa.Score(line.split(",")[0], 50.0, 0.5, "m@1", 240, 180) for line in lines[1:]]
+    rising = [dataclasses.replace(result, quality=float(i)) for i, result in enumerate(results)]
+    answers = {"full_reference.ssim@1.0": results, "full_reference.psnr@1.0": rising}
+    monkeypatch.setattr(benchmark, "scored", lambda card, place, workers: (answers[card.label], 1.0, 9.0, card.label))
+    arguments = ["benchmark", "full_reference.ssim", "full_reference.psnr", "--on", str(rated)]
+    assert main([*arguments, "--out", str(tmp_path / "a.json")]) == 1
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert [line["evaluation"]["model"] for line in found["lines"]] == ["full_reference.psnr@1.0"]
+    assert "left out: full_reference.ssim@1.0: the same score" in capsys.readouterr().err
+    assert main([*arguments[:2], *arguments[3:]]) == 2
+    assert main([*arguments, "--from", str(tmp_path / "none.csv")]) == 2
+    assert main([*arguments, "--out", str(tmp_path / "none" / "a.json")]) == 2
+
+
+def test_memory_is_that_of_the_process_alone() -> None:
+    """On Linux a child's ``ru_maxrss`` begins at what its parent held at most."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("no /proc here")
+    code = "from dgiqa.cli.benchmark import peak_megabytes; print(peak_megabytes())"
+    held = np.ones(100_000_000)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert 5 < float(done.stdout) < held.nbytes / 1e6 / 2
 
 
 def test_papers_figures_stand_apart(rated: Path, tmp_path: Path) -> None:

@@ -425,6 +425,16 @@ def test_other_files_are_never_overwritten(default: dgiqa.Scorer, tmp_path: Path
     assert not (tmp_path / "mine.toml").exists()
 
 
+def test_an_older_explanation_is_never_taken_over(default: dgiqa.Scorer, tmp_path: Path) -> None:
+    (tmp_path / "mine.explain.onnx").write_bytes(b"older")
+    with pytest.raises(UsageError, match=r"mine.explain.onnx: another file is there"):
+        write_own_card(default.card, tmp_path / "mine.toml", calibration=CURVE, interval=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.explain.onnx"]
+    (tmp_path / "mine.explain.onnx").unlink()
+    write_own_card(default.card, tmp_path / "mine.toml", calibration=CURVE, interval=None)
+    write_own_card(default.card, tmp_path / "mine.toml", calibration=CURVE, interval=None)
+
+
 def test_an_own_depth_card_is_found_from_the_new_place(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
@@ -705,6 +715,11 @@ def test_pictures_that_fail_are_left_out_and_said(rated: Path, tmp_path: Path, q
         ([], "same", "all 60 ratings are the same"),
         (["--folds", "1"], 60, "1 folds of 60 pictures; 2 folds or more"),
         (["--test-share", "0.5"], 60, "30 rated pictures are too few; an interval needs 40 or more"),
+        (
+            ["--test-share", "0.03"],
+            60,
+            "--test-share 0.03: of the 2 pictures kept aside, too few or too alike, no agree",
+        ),
         (["--test-share", "1.5"], 60, "--test-share 1.5: give a share between 0 and 1"),
         (["--workers", "0"], 60, "--workers must be positive"),
         (["--out", "mine.txt"], 60, "mine.txt: a card's name ends in .toml"),

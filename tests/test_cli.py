@@ -136,7 +136,7 @@ def test_json_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     }
     assert (by_name["a.png"]["width"], by_name["a.png"]["height"]) == (80, 64)
     assert all(0 <= row["quality"] <= 100 for row in rows if row["status"] == "ok")
-    assert {row["model"] for row in rows} == {"dgiqa_mobile.biq2021@1.3"}
+    assert {row["model"] for row in rows} == {"dgiqa_mobile.biq2021@1.4"}
     failed = by_name["broken.jpg"]
     assert failed["quality"] is None
     assert failed["raw"] is None
@@ -383,7 +383,7 @@ def test_an_own_card_finds_the_depth_card_beside_it(folder: Path, tmp_path: Path
     assert capsys.readouterr().out.splitlines() == [str(mine / "biq2021.onnx"), str(mine / "rendered.onnx")]
     assert main(["score", str(folder / "a.png"), "--model", str(mine / "biq2021.toml"), "--json"]) == 0
     label = json.loads(capsys.readouterr().out)["model"]
-    assert label.startswith("dgiqa_mobile.biq2021@1.3+")
+    assert label.startswith("dgiqa_mobile.biq2021@1.4+")
     assert "+depth_mobile.rendered@1.0+" in label
 
 

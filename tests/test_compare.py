@@ -66,6 +66,14 @@ def test_what_only_one_has_scored_is_counted_and_left_out() -> None:
     assert (found.srcc.value, found.best_kept) == pytest.approx((1.0, 1.0))  # type: ignore[union-attr]
 
 
+def test_of_the_best_tenth_those_that_tie_count_alike() -> None:
+    rest = [float(i) for i in range(18)]
+    assert compare("a", rows([90, 90, *rest]), "b", rows([1, 2, *rest])).best_kept == 0
+    assert compare("a", rows([90, 80, *rest]), "b", rows([70, 70, *rest])).best_kept == 1
+    assert compare("a", rows([90, 80, *rest]), "b", rows([70, 0, *rest])).best_kept == 0.5
+    assert compare("a", rows([50] * 20), "b", rows([20.0, 30.0, *rest])).best_kept == 0.1
+
+
 def test_one_quality_for_all_has_no_correlation_and_two_pictures_no_comparison() -> None:
     found = compare("a", rows([50, 50, 50]), "b", rows([10, 20, 30]))
     assert found.srcc is found.krcc is found.plcc is None

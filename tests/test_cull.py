@@ -193,6 +193,17 @@ def test_a_move_and_back(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "0 back in place" in capsys.readouterr().err
 
 
+def test_a_move_is_taken_back_from_another_folder(folder: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    before = content(folder)
+    monkeypatch.chdir(folder.parent)
+    decided(folder, capsys, "--apply", "move", "--into", "sorted/")
+    assert not content(folder)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["cull", "--undo", str(folder.parent / "sorted" / apply.UNDO)]) == 0
+    assert content(folder) == before
+
+
 def test_what_is_sorted_already_is_left_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     into = folder / "sorted"
     options = ["cull", str(folder), "--apply", "move", "--into", str(into)]

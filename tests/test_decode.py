@@ -20,6 +20,7 @@ from PIL import ImageCms
 import pictures
 from dgiqa.errors import (
     ImageError,
+    ImageNeedsExtra,
     ImageNotFound,
     ImageTooLarge,
     ImageTooSmall,
@@ -465,7 +466,7 @@ def test_an_unknown_raw_is_an_image_error():
 )
 def test_a_missing_extra_says_what_to_install(module, data, text, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
-    assert fault(ImageUnsupported, data, name="a") == text
+    assert fault(ImageNeedsExtra, data, name="a") == text
 
 
 # What goes wrong
@@ -771,6 +772,14 @@ def test_a_jpeg_of_very_many_scans_is_refused_at_once():
     with pytest.raises(ImageUnsupported, match=r"a JPEG of 50\d\d scans"):
         decode(many)
     assert time.perf_counter() - start < 1
+
+
+def test_what_follows_a_jpeg_or_lies_in_its_thumbnail_are_no_scans_of_it():
+    """A film, say, behind a progressive JPEG has the two bytes of a scan's marker every 65,536."""
+    stream = io.BytesIO()
+    image = PIL.Image.new("RGB", (64, 48), "red")
+    image.save(stream, "JPEG", progressive=True, exif=b"Exif\0\0" + b"\xff\xda\xff\xd9" * 200)
+    assert decode(stream.getvalue() + b"\xff\xda" * 1000).pixels.shape == (48, 64, 3)
 
 
 def test_very_many_frames_are_not_counted():

@@ -206,7 +206,7 @@ def test_at_a_reduced_scale_the_largest_network_has_its_pixels(tmp_path: Path) -
     assert decode(path, least_side=made._least_side).pixels.shape == (1000, 1000, 3)
     made.score(path)
     assert seen == [96, 960]
-    assert dgiqa.load(NAME, fast=True).model == f"{NAME}@2.0+fast"
+    assert dgiqa.load(NAME, fast=True).model == f"{NAME}@3.0+fast"
 
 
 @pytest.mark.parametrize("member", ["natural_statistics.brisque@1.0", "dark.toml"])
@@ -293,7 +293,7 @@ def test_the_command_line_shows_it_fetches_it_and_does_not_export_it(
 def test_another_depth_card_feeds_every_network_that_looks_at_depth_and_is_named() -> None:
     with pytest.raises(UsageError, match="looks at no depth"):
         dgiqa.load("dgiqa_mobile.quick", depth="depth_mobile.rendered")
-    assert dgiqa.load(NAME, depth="depth_mobile.rendered").model == f"{NAME}@2.0"  # its own
+    assert dgiqa.load(NAME, depth="depth_mobile.rendered").model == f"{NAME}@3.0"  # its own
 
 
 def test_another_depth_reaches_every_network_that_looks_at_depth(tmp_path: Path) -> None:
@@ -405,7 +405,7 @@ def test_calibrating_it_keeps_its_networks(tmp_path: Path, capsys: pytest.Captur
         ('card = "dgiqa_mobile.quick@1.0"\nshort_side = 100', "short_side must be a positive multiple"),
         ('card = "depth_mobile.rendered@1.0"', "no network that scores by itself"),
         ('card = "spips.mobile@1.0"', "no network that scores by itself"),
-        (f'card = "{NAME}@2.0"', "no network that scores by itself"),
+        (f'card = "{NAME}@3.0"', "no network that scores by itself"),
         ('card = "natural_statistics.brisque@1.0"\nshort_side = 96', "takes short_side = 0"),
         ('card = "absent.toml"', "there is no model card at"),
         ('card = "mine.toml"', "no network that scores by itself"),

@@ -105,10 +105,10 @@ def test_the_default_model_scores_and_says_what_it_could_not(sets: Path, capsys:
     assert run(*ON, "--out", "r.json", "--scores", "s.csv") == 1
     out, err = capsys.readouterr()
     path = str(Path("made", "Images", NAMES[3]))
-    assert f"dgiqa: left out: dgiqa_mobile.biq2021@1.3: {path}: {path}: " in err
+    assert f"dgiqa: left out: dgiqa_mobile.biq2021@1.4: {path}: {path}: " in err
     assert "1 of 12 pictures have no score and are left out" in out
     (found,) = from_json(Path("r.json").read_text()).evaluations
-    assert (found.model, found.asked, found.overall.n) == ("dgiqa_mobile.biq2021@1.3", 12, 11)
+    assert (found.model, found.asked, found.overall.n) == ("dgiqa_mobile.biq2021@1.4", 12, 11)
     assert found.missing[0].path == path
     assert len(found.fingerprint) == 8
     # Its own rows, read back, are judged alike.
@@ -182,6 +182,16 @@ def test_many_missing_are_counted_and_too_few_not_compared(sets: Path, capsys: p
     assert "minus" not in out
 
 
+def test_one_that_can_not_be_judged_loses_no_other(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_scores(sets / "same.csv", [1] * 12)
+    assert run("--from", "same.csv", "--from", "good.csv", *ON, "--out", "r.json", "--scores", "s.csv") == 1
+    out, err = capsys.readouterr()
+    assert [evaluation.model for evaluation in from_json(Path("r.json").read_text()).evaluations] == ["good.csv"]
+    assert "good.csv" in out
+    assert err.splitlines()[-1] == "dgiqa: not judged: same.csv: the same score, 1, for all 12 pictures of made test"
+    assert Path("s.csv").read_text().count("same.csv") == 12
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
@@ -234,7 +244,7 @@ def test_misuse_is_told_and_ends_with_2(
 
 def test_ratings_are_not_replaced(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (sets / "ratings.csv").write_text("path,mos\n")
-    for on in ("ratings.csv", "./ratings.csv=made"):
+    for on in ("ratings.csv", "./ratings.csv=made", "ratings.csv:test", "ratings.csv:test=made"):
         assert run("--on", on, "--scores", "ratings.csv") == 2
         assert capsys.readouterr().err == (
             "dgiqa: --scores ratings.csv: would replace a file that is read; give it another name\n"

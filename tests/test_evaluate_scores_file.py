@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -219,6 +220,22 @@ def test_what_is_written_is_read_back_to_the_last_bit(tmp_path_factory: pytest.T
     assert (found.model, found.missing) == ("m@1", missing)
     for name in ("scores", "low", "high"):
         np.testing.assert_array_equal(getattr(found, name), getattr(original, name))
+
+
+def test_sets_that_share_names_are_told_apart_when_read_back(tmp_path: Path) -> None:
+    splits = [dataclasses.replace(SPLIT, dataset=name) for name in ("one", "two")]
+    missing = (Missing(str(SPLIT.paths[1]), "is broken"),)
+    scores = np.array([10.0, np.nan, 30, 40]), np.array([15.0, 25, 35, 45])
+    found = [Predictions("m@1", scores[0], missing=missing), Predictions("m@1", scores[1])]
+    file = tmp_path / "both.csv"
+    write_scores(file, [(split, ROOT, one) for split, one in zip(splits, found, strict=True)])
+    (read,) = read_scores(file)
+    for split, wanted in zip(splits, scores, strict=True):
+        np.testing.assert_array_equal(match(read, split, ROOT).predictions.scores, wanted)
+    part = dataclasses.replace(SPLIT, dataset="two", split="part")  # of the set, if not of the split
+    np.testing.assert_array_equal(match(read, part, ROOT).predictions.scores, scores[1])
+    with pytest.raises(UsageError, match="differently"):
+        match(read, SPLIT, ROOT)
 
 
 def test_another_tools_low_and_high_are_no_intervals(tmp_path: Path) -> None:

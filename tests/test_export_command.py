@@ -70,7 +70,7 @@ def test_an_exported_default_gives_the_same_scores_under_a_name_of_its_own(tmp_p
     own, default = dgiqa.load(str(out)).score(picture), dgiqa.load().score(picture)
     assert own.raw == pytest.approx(default.raw, abs=BETWEEN_RUNTIMES)
     assert (own.low, own.high) == pytest.approx((default.low, default.high), abs=0.1)
-    assert own.model.startswith("dgiqa_mobile.mine@1.3+")
+    assert own.model.startswith("dgiqa_mobile.mine@1.4+")
     capsys.readouterr()
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert main(["export", "default", "--out", str(out)]) == 2

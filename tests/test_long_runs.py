@@ -27,6 +27,7 @@ from dgiqa.results.run import Run, read_run
 from dgiqa.runtimes.fake import FakeNetwork
 from dgiqa.scorer import Scorer
 from dgiqa.sources import Found, find
+from pictures import heic
 
 
 def scorer(calls: list[str] | None = None) -> Scorer:
@@ -147,6 +148,31 @@ def test_what_could_not_be_read_is_tried_again(pictures: Path, tmp_path: Path) -
             assert [r.as_row()["status"] for r in score_into(run, judge, run.pending(sources))] == [expected]
         write(pictures / "late.png", 9)
     assert [row["status"] for row in read_run(tmp_path / "run")] == ["ok"]
+
+
+def test_what_another_limit_or_an_extra_mends_is_tried_again(pictures: Path, tmp_path: Path, monkeypatch) -> None:
+    (pictures / "a.heic").write_bytes(heic())
+    calls: list[str] = []
+    small = scorer()
+    small.max_megapixels = 24 * 16 / 1e6 / 2
+    with monkeypatch.context() as patch, Run(tmp_path / "run", small.model, kind="jsonl", resume=True) as run:
+        patch.setitem(sys.modules, "pi_heif", None)
+        rows = list(score_into(run, small, run.pending(find([pictures]))))
+        assert [row.ok for row in rows] == [False] * 11
+    run = go(tmp_path / "run", pictures, calls)
+    assert sorted(calls) == sorted(path.name for path in pictures.iterdir() if path.name != "5.png")
+    assert (run.kept, run.kept_failed) == (1, 1)
+    assert sum(row["status"] == "ok" for row in read_run(tmp_path / "run")) == 10
+    go(tmp_path / "run", pictures, again := [])
+    assert again == []
+
+
+def test_a_pipe_is_a_failed_row_and_is_not_waited_for(pictures: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    judge = scorer()
+    with Run(tmp_path / "run", judge.model, kind="jsonl", resume=True) as run:
+        [row] = score_into(run, judge, run.pending(find([tmp_path / "pipe.jpg"])))
+    assert "not a regular file" in str(row.error)  # type: ignore[union-attr]
 
 
 def test_an_error_at_any_step_loses_and_doubles_nothing(pictures: Path, tmp_path: Path, monkeypatch) -> None:

@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 from dgiqa.cli import main
-from dgiqa.cli.report import about, pictured
+from dgiqa.cli.report import about, pictured, worst
 from dgiqa.reports.page import as_page, histogram
 from dgiqa.results.rows import open_writer
 from test_compare import row, rows, written
@@ -83,12 +83,17 @@ def test_the_worst_and_the_best_get_the_thumbnails(most: int, wanted: list[int])
     assert pictured(rows([10, 20, 30, 90, None]), most) == wanted
 
 
+def test_members_and_urls_take_no_file_its_place() -> None:
+    scored = [row(path, 50) for path in ("a.zip::b.jpg", "s3://a/b.jpg", "c::d.jpg", "e.jpg")]
+    assert pictured(scored, 9) == worst(scored, 9) == [2, 3]
+
+
 def test_pictures_that_are_gone_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = written(tmp_path / "rows.csv", [*rows([1, 2]), row("https://example.invalid/x.jpg", 3)])
     assert main(["report", place, "--out", str(tmp_path / "a.html")]) == 0
     err = capsys.readouterr().err
     assert "3 rows, 0 thumbnails" in err
-    assert "3 pictures were not found or can't be read; --root says where they lie" in err
+    assert "2 pictures were not found or can't be read; --root says where they lie" in err
     assert "3 scored, 0 failed; mean quality 2.0; model m@1 (onnx fp32)" in about(rows([1, 2, 3]))
 
 

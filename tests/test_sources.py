@@ -124,6 +124,13 @@ def test_a_damaged_archive_gives_what_it_has_and_says_so(files: Path, tmp_path: 
     assert [item.error for item in good] == [None] * 4
     assert bad.path == str(archive)
     assert "damaged" in str(bad.error)
+    # tarfile itself takes a header that it can't read, or half of one, for the archive's end.
+    header = data.index(b"in/4.png")
+    for damaged in (data[:header] + b"\xff" * 50 + data[header + 50 :], data[: header + 100]):
+        archive.write_bytes(damaged)
+        *good, bad = find([archive])
+        assert [item.error for item in good] == [None] * 4
+        assert "damaged" in str(bad.error)
     (tmp_path / "no.zip").write_bytes(b"PK\3\4" + bytes(100))
     [bad] = find([tmp_path / "no.zip"])
     assert "no archive, or a damaged one" in str(bad.error)
@@ -135,6 +142,36 @@ def test_a_damaged_archive_gives_what_it_has_and_says_so(files: Path, tmp_path: 
     rows = list(judge.score_all(find([archive])))
     assert [row.ok for row in rows] == [True, True, False, True, True, True]
     assert "truncated or damaged in its archive" in str(rows[2].error)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("method", [9, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_what_is_no_picture_and_can_t_be_unpacked_hides_no_picture(files: Path, tmp_path: Path, method: int) -> None:
+    """As a film that Windows packs as Deflate64, or a text of which a byte has flipped."""
+    archive = tmp_path / "film.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.write(files / "0.png", "0.png")
+        packed.writestr("film.mp4", b"?" * 1000, zipfile.ZIP_DEFLATED if method == 9 else method)
+        packed.write(files / "1.png", "1.png")
+        place = packed.getinfo("film.mp4").header_offset
+    data = bytearray(archive.read_bytes())
+    if method == 9:
+        data[place + 8] = data[data.rindex(b"film.mp4") - 36] = 9
+    else:
+        data[place + 38 : place + 52] = b"\xff" * 14
+    archive.write_bytes(data)
+    assert [(item.path, item.error) for item in find([archive])] == [
+        (f"{archive}::0.png", None),
+        (f"{archive}::1.png", None),
+    ]
+
+
+def test_a_member_is_listed_once_however_its_archive_is_spelled(files: Path, tmp_path: Path, monkeypatch) -> None:
+    pack(files, tmp_path / "a.zip")
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for named in ("a.zip", "./a.zip", "deep/../a.zip", str(tmp_path / "a.zip")):
+        assert len(list(find([f"{named}::in/3.png", "a.zip"]))) == 6
+        assert len(list(find(["a.zip", f"{named}::in/3.png", named]))) == 6
 
 
 def test_archives_that_can_t_be_read_in_parts_say_the_way_out(files: Path, tmp_path: Path, judge: Scorer) -> None:
@@ -259,6 +296,19 @@ def test_a_busy_server_is_asked_again_and_a_dead_one_is_a_failed_row(web: str, j
     assert "there is no such object" in str(said[6])
     assert "a web server lists no pictures" in str(said[7])
     assert (Web.asked["/1.png"], Web.asked["/2.png"], Web.asked["/3.png"]) == (3, 4, 1)
+
+
+def test_a_server_that_fails_in_the_middle_of_an_archive_is_asked_again(
+    files: Path, tmp_path: Path, web: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{web}/a.tar"
+    Web.content["/a.tar"] = pack(files, tmp_path / "a.tar").read_bytes()
+    Web.refusals = {"/a.tar": [503]}
+    assert [item.error for item in find([name])] == [None] * 6
+    Web.refusals = {"/a.tar": [503] * 99}
+    [dead] = find([name])
+    assert "can't be had in 4 tries" in str(dead.error)
+    assert len(list(find([name, files / "0.png"]))) == 2
 
 
 def test_a_server_that_is_not_there_ends_no_run(judge: Scorer, files: Path) -> None:

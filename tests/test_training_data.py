@@ -23,6 +23,7 @@ from dgiqa.imaging.views import make_views
 from dgiqa.stream import in_order
 from dgiqa.training.batches import Batch, Batches, cut, share_out
 from dgiqa.training.ladders import LadderMaker
+from dgiqa.training.loop import _unrated
 from dgiqa.training.pictures import Fault, Pictures
 from dgiqa.training.recipe import Ladders, Plan, Validation
 from dgiqa.training.sets import Rated, hold_out, read_column, read_sets
@@ -208,6 +209,7 @@ def test_a_column_finds_its_pictures(tmp_path: Path) -> None:
     file.write_text("path,target\na/1.jpg,0.1\nb/1.jpg,0.2\nother/2.jpg,0.3\n")
     paths = [Path(f"/data/{name}") for name in ("a/1.jpg", "b/1.jpg", "c/1.jpg", "c/2.jpg")]
     assert read_column(file, "target", paths) == ["0.1", "0.2", None, "0.3"]
+    assert read_column(file, "target", [*paths, Path("/data/d/2.jpg")]) == ["0.1", "0.2", None, None, None]
     with pytest.raises(UsageError, match=r"targets\.csv: has no columns path and group"):
         read_column(file, "group", paths)
     with pytest.raises(UsageError, match=r"targets\.csv: names none of the 1 pictures, such as 9\.jpg"):
@@ -221,6 +223,25 @@ def test_a_teachers_targets_reach_the_batch(root: Path, tmp_path: Path) -> None:
     taught = np.isfinite(batch.targets)
     assert 0 < taught.sum() < 4
     assert np.allclose(batch.mos[taught], 0.95 - 0.9 * batch.targets[taught], atol=1e-3)
+    file.write_text("path,target\nImages/ss01 (3).png,30\n")
+    with pytest.raises(UsageError, match=r"teacher\.csv: the target 30 isn't in 0\.\.1"):
+        make(plan_of(tmp_path, f'data.0.targets="{file}"', "loss.distil=1"), root)
+
+
+def test_a_teacher_need_not_know_the_pictures_that_are_held_out(root: Path, tmp_path: Path) -> None:
+    for name, numbers in {"fitted": range(16), "held": range(16, 20)}.items():
+        lines = [f"{root}/Images/ss01 ({i}).png,{i / 20},{name}" for i in numbers]
+        with (tmp_path / "own.csv").open("a" if name == "held" else "w") as stream:
+            stream.write("\n".join([*(["path,mos,split"] if name == "fitted" else []), *lines]) + "\n")
+    file = tmp_path / "teacher.csv"
+    file.write_text("path,target\n" + "".join(f"Images/ss01 ({i}).png,0.5\n" for i in range(16)))
+    changes = (f'data.0.dataset="{tmp_path / "own.csv"}"', 'data.0.split="fitted"', "data.0.validation.share=0.0")
+    more = ('data.0.validation.split="held"', f'data.0.targets="{file}"', "loss.distil=1")
+    plan = plan_of(tmp_path, *changes, *more)
+    [parts] = read_sets(plan, {plan.data[0].key: root})
+    assert (len(parts.fitted), len(parts.held)) == (16, 4)
+    assert np.isfinite(parts.fitted.targets).all()
+    assert np.isnan(parts.held.targets).all()
 
 
 def test_missing_folders_are_asked_for(root: Path, tmp_path: Path) -> None:
@@ -274,10 +295,11 @@ def test_a_cache_file_that_was_cut_short_is_made_anew(root: Path, tmp_path: Path
     wanted = [array.copy() for array in pictures.see(path) if array is not None]
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert sorted(file.suffix for file in files) == [".npy", ".png"]
-    for file in files:
-        file.write_bytes(file.read_bytes()[:100])
-    for found, array in zip(pictures.see(path), wanted, strict=True):
-        assert np.array_equal(found, array)
+    for size in (100, 0):
+        for file in files:
+            file.write_bytes(file.read_bytes()[:size])
+        for found, array in zip(pictures.see(path), wanted, strict=True):
+            assert np.array_equal(found, array)
 
 
 def test_controls_replace_depth_alone(root: Path, tmp_path: Path) -> None:
@@ -332,6 +354,17 @@ def test_some_ladders_spoil_pictures_that_nobody_rated(root: Path, tmp_path: Pat
         assert all(ladder == before for ladder, before, other in pairs if not other)
         assert {ladder[0].path for ladder, _, other in pairs if other} == {*unrated[: 5 * bool(share)]}
         assert maker.pair(7) == maker.pair(7)
+
+
+def test_unrated_pictures_that_are_not_there_end_a_run_before_it_begins(root: Path, tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, 'ladders.pictures="nowhere"', "ladders.share=0.5")
+    with pytest.raises(UsageError, match=r"ladders\.pictures: .*nowhere: no such file or folder"):
+        _unrated(plan)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"there are no pictures in empty"):
+        _unrated(plan_of(tmp_path, 'ladders.pictures="empty"', "ladders.share=0.5"))
+    plan = plan_of(tmp_path, f'ladders.pictures="{root / "Images"}"', "ladders.share=0.5")
+    assert len(_unrated(plan)) == 20
 
 
 def test_a_rung_is_the_distorted_picture(root: Path, tmp_path: Path) -> None:

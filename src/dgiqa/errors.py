@@ -4,7 +4,8 @@
     ├── ImageError               one picture's fault: it becomes a failed row, the run goes on
     │   ├── ImageNotFound        no such file, or a pattern that matches nothing
     │   ├── ImageUnreadable      permissions, truncated, empty, damaged
-    │   ├── ImageUnsupported     not a picture we decode, or an extra is missing
+    │   ├── ImageUnsupported     not a picture we decode
+    │   │   └── ImageNeedsExtra  one whose extra is missing
     │   ├── ImageTooLarge        more megapixels than the limit
     │   ├── ImageTooSmall        nothing to look at
     │   └── ReferenceMismatch    a picture and its original that don't belong together
@@ -20,6 +21,8 @@ Every error says the thing, the number and the way out: ``str(error)`` is the me
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 
 class DgiqaError(Exception):
@@ -43,7 +46,12 @@ def _rebuild(kind: type[DgiqaError], message: str, hint: str) -> DgiqaError:
 
 
 class ImageError(DgiqaError):
-    """One picture's fault. A run records it as a :class:`dgiqa.Failure` and goes on."""
+    """One picture's fault. A run records it as a :class:`dgiqa.Failure` and goes on.
+
+    ``lasting``: whether it stays so until the picture changes, or another limit or installation would mend it.
+    """
+
+    lasting: ClassVar[bool] = True
 
 
 class ImageNotFound(ImageError):
@@ -55,11 +63,19 @@ class ImageUnreadable(ImageError):
 
 
 class ImageUnsupported(ImageError):
-    """The bytes are not a picture format that is decoded here, or its extra is missing."""
+    """The bytes are not a picture format that is decoded here."""
+
+
+class ImageNeedsExtra(ImageUnsupported):
+    """The picture format is decoded by an extra that is missing."""
+
+    lasting = False
 
 
 class ImageTooLarge(ImageError):
     """The picture has more megapixels than the limit."""
+
+    lasting = False
 
 
 class ImageTooSmall(ImageError):

@@ -85,8 +85,10 @@ def check_place(path: Path, card: ModelCard) -> None:
             f"{card.name} is a formula, which only a built-in card may name",
             hint="choose a network: dgiqa models",
         )
-    for kind in _kinds(card):
-        source, target = locate(card, kind).resolve(), _place(card, kind, path.resolve())
+    files = [(locate(card, kind).resolve(), _place(card, kind, path.resolve())) for kind in _kinds(card)]
+    if is_explained(card):
+        files.append(_explanation_files(card, path.resolve()))
+    for source, target in files:
         if target != source and target.exists() and sha256_of(target) != sha256_of(source):
             raise UsageError(f"{target}: another file is there, and the weights would replace it", hint="rename either")
 
@@ -113,9 +115,14 @@ def _explanation(card: ModelCard, own: ModelCard, path: Path) -> Explain | None:
         return None
     if "onnx" not in own.weights or own.weights["onnx"].sha256 != card.explain.continues:
         return None
-    source = locate_explanation(card).resolve()
-    target = source if source.parent == path.parent.resolve() else path.with_suffix(".explain.onnx")
+    source, target = _explanation_files(card, path)
     return dataclasses.replace(card.explain, weights=_beside(source, target, card.explain.weights))
+
+
+def _explanation_files(card: ModelCard, path: Path) -> tuple[Path, Path]:
+    """Where what explains the scores is, and where it goes for a card at ``path``."""
+    source = locate_explanation(card).resolve()
+    return source, source if source.parent == path.parent.resolve() else path.with_suffix(".explain.onnx")
 
 
 def _beside(source: Path, target: Path, stated: WeightsFile) -> WeightsFile:

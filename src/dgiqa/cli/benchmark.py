@@ -7,7 +7,7 @@ Each model is scored in a process of its own, one after the other, so that speed
 every model whose weights are here and that the set suits. Scores of any other tool join by --from FILE.csv, as in dgiqa
 evaluate. What papers say stands apart, with its source.
 
-Exit code 0: done; 1: some pictures have no score; 2: misused.
+Exit code 0: done; 1: some pictures have no score, or some model can't be judged; 2: misused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dgiqa.cards import ModelCard
-from dgiqa.cli.evaluate import Place, command_of, match_files, place_of, sources_of, versions
+from dgiqa.cli.evaluate import Place, check_writable, command_of, match_files, place_of, sources_of, versions
 from dgiqa.errors import RunError, UsageError
 from dgiqa.evaluation import collect, evaluate
 from dgiqa.evaluation.benchmark import Benchmark, Line, as_page, as_text, line_of, to_json
@@ -56,19 +56,28 @@ def run(args: argparse.Namespace) -> int:
     for flag, path, ending in (("out", args.out, ".json"), ("page", args.page, ".html")):
         if path and path.suffix.lower() != ending:
             raise UsageError(f"--{flag} {path}: its name must end in {ending}")
+        if path:
+            check_writable(flag, path)
     place = place_of(args.on, args)
     cards = chosen(args.models or ([] if args.files else ["default"]), place)
-    lines, lost = [], 0
+    files = [scores for file in args.files for scores in read_scores(file, None)]
+    others = match_files(files, [place], [card.label for card in cards], args.lower_is_better)[0]
+    lines, lost, failed = list[Line](), 0, list[RunError]()
     for card in cards:
         print(f"dgiqa: {card.label} on {place.name}", file=sys.stderr)
-        results, seconds, megabytes, label = scored(card, place, args.workers)
-        found = collect(results, label)
-        lost += len(found.missing)
-        lines.append(line_of(card, evaluate(found, place.split), len(results) / seconds, megabytes))
-    files = [scores for file in args.files for scores in read_scores(file, None)]
-    for predictions in match_files(files, [place], [line.evaluation.model for line in lines], args.lower_is_better)[0]:
+        try:
+            results, seconds, megabytes, label = scored(card, place, args.workers)
+            found = collect(results, label)
+            lines.append(line_of(card, evaluate(found, place.split), len(results) / seconds, megabytes))
+            lost += len(found.missing)
+        except RunError as error:  # no reason to lose the rest
+            print(f"dgiqa: left out: {error}", file=sys.stderr)
+            failed.append(error)
+    for predictions in others:
         lost += len(predictions.missing)
         lines.append(Line(evaluate(predictions, place.split)))
+    if failed and not lines:
+        raise failed[0]
     benchmark = Benchmark(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         command=command_of(args, "benchmark"),
@@ -83,21 +92,21 @@ def run(args: argparse.Namespace) -> int:
             path.write_text(text, encoding="utf-8")
     if lost:
         print(f"dgiqa: {lost} scores are missing; dgiqa evaluate names them", file=sys.stderr)
-    return 1 if lost else 0
+    return 1 if lost or failed else 0
 
 
 def chosen(names: list[str], place: Place) -> list[ModelCard]:
     """The cards of those names; of ``all`` those whose weights are here and that the set suits."""
     cards: dict[str, ModelCard] = {}
+    split = place.split
+    originals = split.has_originals and all(map(os.path.exists, {str(ref) for ref in split.references}))
     for name in names:
         if name != "all":
             card = find_card(name)
             cards[card.label] = card
             continue
         for card in list_models("quality"):
-            if any(is_here(card, kind) for kind in card.weights) and (
-                place.split.has_originals or card.reference == "none"
-            ):
+            if any(is_here(card, kind) for kind in card.weights) and (card.reference == "none" or originals):
                 cards[card.label] = card
     return list(cards.values())
 
@@ -142,6 +151,11 @@ def _score(answer: Connection, name: str | Path, place: Place, workers: int) -> 
 
 def peak_megabytes() -> float | None:
     """The most that this process held; None where the system doesn't tell."""
+    try:  # what Linux else tells has what the parent held at the start in it
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+    except (OSError, IndexError, ValueError):
+        pass
     try:
         import resource
     except ImportError:

@@ -27,6 +27,7 @@ from dgiqa.cards import Coverage, Measured
 from dgiqa.cli._output import watch
 from dgiqa.datasets import Split, read_split
 from dgiqa.errors import UsageError
+from dgiqa.evaluation.agreement import FEWEST
 from dgiqa.metrics.correlation import bootstrap_interval, plcc, rmse, srcc
 from dgiqa.scorer import Scorer, load
 from dgiqa.types import Score
@@ -148,6 +149,12 @@ def _fit(rated: Rated, args: argparse.Namespace, what: str) -> tuple[Fit, Ints, 
         return fit, np.arange(len(rated)), judged, f"{args.folds}-fold cross-validation"
     order = np.random.default_rng(args.seed).permutation(len(rated))
     tested, rest = np.split(order, [max(1, round(args.test_share * len(rated)))])
+    if len(tested) < FEWEST or np.ptp(mos[tested]) == 0 or np.ptp(raw[tested]) == 0:
+        raise UsageError(
+            f"--test-share {args.test_share:g}: of the {len(tested)} pictures kept aside, too few or too alike, "
+            "no agreement can be measured",
+            hint="keep more aside, or leave it out for cross-validation",
+        )
     fitted = f"{what}, {len(rest)} of them"
     inner, outer = (None, None) if spread is None else (spread[rest], spread[tested])
     fit = calibrate(raw[rest], mos[rest], inner, seed=args.seed, folds=0, fitted_on=fitted)

@@ -10,7 +10,8 @@ NAME:SPLIT=DIR. A file of --from has a column of paths or names and one of score
 folder, then by file name. With --lower-is-better the scores are negated, and their name says so. A picture without a
 score is named, counted and left out. docs/evaluation.md says what every number is.
 
-Exit code 0: all scored; 1: some pictures have no score; 2: misused, or the run could not go on.
+Exit code 0: all scored; 1: some pictures have no score, or some model can't be judged; 2: misused, or the run could
+not go on.
 """
 
 from __future__ import annotations
@@ -86,38 +87,64 @@ class Place:
         return f"{self.split.dataset} {self.split.split}"
 
 
+@dataclass(frozen=True)
+class Judged:
+    """Scores of a split's pictures and how well they agree with people, or ``why`` that can't be said."""
+
+    place: Place
+    predictions: Predictions
+    evaluation: Evaluation | None = None
+    why: UsageError | None = None
+
+
 def run(args: argparse.Namespace) -> int:
     _check(args)
     files = [scores for file in args.files for scores in read_scores(file, args.column)]
     places = _places(args)
     scorers = _load(args.models or ([] if files else ["default"]))
     matched = match_files(files, places, [scorer.model for scorer in scorers], args.lower_is_better)
-    judged: list[tuple[Place, Predictions]] = []
-    evaluations: list[Evaluation] = []
+    for scorer, place in itertools.product(scorers, places):
+        sources_of(scorer, place)  # known before any picture is scored
+    judged: list[Judged] = []
     comparisons: list[Comparison] = []
     for place, from_files in zip(places, matched, strict=True):
-        here = [*_score(scorers, place, args), *from_files]
-        evaluations += [evaluate(predictions, place.split) for predictions in here]
-        comparisons += _compare(here, place.split)
-        judged += [(place, predictions) for predictions in here]
+        here = [_judge(place, predictions) for predictions in (*_score(scorers, place, args), *from_files)]
+        comparisons += _compare([one.predictions for one in here if one.evaluation], place.split)
+        judged += here
     report = Report(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         command=command_of(args),
         versions=versions(),
-        evaluations=tuple(evaluations),
+        evaluations=tuple(one.evaluation for one in judged if one.evaluation),
         comparisons=tuple(comparisons),
         limit=args.limit,
     )
+    _write_files(args, report, judged)
+    return _name_missing(judged)
+
+
+def _judge(place: Place, predictions: Predictions) -> Judged:
+    """One that can't be judged is no reason to lose the rest."""
+    try:
+        return Judged(place, predictions, evaluate(predictions, place.split))
+    except UsageError as error:
+        return Judged(place, predictions, why=error)
+
+
+def _write_files(args: argparse.Namespace, report: Report, judged: list[Judged]) -> None:
+    """What is asked for; the scores also where none of them could be judged, which ends it then."""
+    if args.scores:
+        rows = [(one.place.split, one.place.root, one.predictions) for one in judged]
+        _write(args.scores, lambda part: write_scores(part, rows))
+    if not report.evaluations and judged[0].why:
+        raise judged[0].why
     print(as_text(report))
     print(f"\n{explain()}")
-    if args.scores:
-        _write(args.scores, lambda part: write_scores(part, [(p.split, p.root, found) for p, found in judged]))
     if args.out:
         _write(args.out, lambda part: part.write_text(to_json(report), encoding="utf-8"))
     if args.page:
-        page = as_page(report, [(place.split, found) for place, found in judged])
+        page = as_page(report, [(one.place.split, one.predictions) for one in judged if one.evaluation])
         _write(args.page, lambda part: part.write_text(page, encoding="utf-8", errors="surrogateescape"))
-    return _name_missing(judged)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -131,14 +158,14 @@ def _check(args: argparse.Namespace) -> None:
             continue
         if path.suffix.lower() != ending:
             raise UsageError(f"--{flag} {path}: its name must end in {ending}")
-        _check_writable(flag, path)
-    ratings = (Path(name) for on in args.on for name in (on, on.partition("=")[0]))
+        check_writable(flag, path)
+    ratings = (Path(_spelled(on)[0]) for on in args.on)
     read = {file.resolve() for file in (*args.files, *ratings) if file.is_file()}
     if args.scores and args.scores.resolve() in read:
         raise UsageError(f"--scores {args.scores}: would replace a file that is read", hint="give it another name")
 
 
-def _check_writable(flag: str, path: Path) -> None:
+def check_writable(flag: str, path: Path) -> None:
     """Known before any picture is scored."""
     if path.is_dir():
         raise UsageError(f"--{flag} {path}: is a folder", hint="name a file")
@@ -162,11 +189,7 @@ def _places(args: argparse.Namespace) -> list[Place]:
 
 def place_of(on: str, args: argparse.Namespace) -> Place:
     """From NAME, NAME=DIR, NAME:SPLIT=DIR or a CSV file."""
-    name, split, folder = on, "", ""
-    if not Path(on).is_file():
-        name, _, folder = on.partition("=")
-        if len(name.partition(":")[0]) > 1:  # no drive letter
-            name, _, split = name.partition(":")
+    name, split, folder = _spelled(on)
     own = name.lower().endswith(".csv")
     root = Path(folder) if folder else args.root or (Path(name).parent if own else None)
     if root is None:
@@ -177,6 +200,16 @@ def place_of(on: str, args: argparse.Namespace) -> Place:
     if args.limit:
         found = found.some(found.split, np.arange(min(args.limit, len(found))))
     return Place(found, root)
+
+
+def _spelled(on: str) -> tuple[str, str, str]:
+    """Name, split and folder of NAME, NAME:SPLIT, NAME=DIR or NAME:SPLIT=DIR."""
+    name, split, folder = on, "", ""
+    if not Path(on).is_file():
+        name, _, folder = on.partition("=")
+        if len(name.partition(":")[0]) > 1:  # no drive letter
+            name, _, split = name.partition(":")
+    return name, split, folder
 
 
 def _load(names: list[str]) -> list[Scorer]:
@@ -305,11 +338,14 @@ def _write(path: Path, fill: Callable[[Path], object]) -> None:
     print(f"dgiqa: {path} written", file=sys.stderr)
 
 
-def _name_missing(judged: list[tuple[Place, Predictions]]) -> int:
-    """Names pictures without a score on stderr; the exit code."""
-    missing = [(found.model, one) for _, found in judged for one in found.missing]
-    for model, one in missing[:NAMED]:
-        print(f"dgiqa: left out: {model}: {one.path}: {one.why}", file=sys.stderr)
+def _name_missing(judged: list[Judged]) -> int:
+    """Names scores that can't be judged and pictures without a score on stderr; the exit code."""
+    unjudged = [one.why for one in judged if one.why]
+    for why in unjudged:
+        print(f"dgiqa: not judged: {why}", file=sys.stderr)
+    missing = [(one.predictions.model, gone) for one in judged for gone in one.predictions.missing]
+    for model, gone in missing[:NAMED]:
+        print(f"dgiqa: left out: {model}: {gone.path}: {gone.why}", file=sys.stderr)
     if len(missing) > NAMED:
         print(f"dgiqa: and {len(missing) - NAMED} more; --out and --page name them all", file=sys.stderr)
-    return 1 if missing else 0
+    return 1 if missing or unjudged else 0

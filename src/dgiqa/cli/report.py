@@ -4,8 +4,8 @@
 
 ROWS is what dgiqa score --out wrote, a file or a run's folder. The page is one file and fetches nothing. Thumbnails
 come from the pictures, found where the rows say, seen from --root; of more rows than --thumbnails, the worst and the
-best have one. Members of archives and URLs have none. With --reasons N the N worst are explained: depth, attention,
-quality of each part, faults and sharpness, seen when the picture is opened.
+best have one. With --reasons N the N worst are explained: depth, attention, quality of each part, faults and
+sharpness, seen when the picture is opened. Members of archives and URLs have neither.
 
 Exit code 0: written; 2: misused, or the page could not be written.
 """
@@ -26,6 +26,8 @@ from dgiqa.imaging.thumbnail import thumbnail
 from dgiqa.reports.page import as_page
 from dgiqa.reports.rows import Row, read_all
 from dgiqa.scorer import load
+from dgiqa.sources.archives import SEPARATOR, is_archive
+from dgiqa.sources.remote import is_url
 from dgiqa.stream import in_order
 
 #: Longest side of a thumbnail in pixels, and its JPEG quality: some 8 kB each.
@@ -81,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def pictured(rows: Sequence[Row], most: int) -> list[int]:
-    """Which rows get a thumbnail: all that were scored, or the worst and the best by halves; in the rows' order."""
-    scored = [i for i, row in enumerate(rows) if row["quality"] is not None]
+    """Which rows get a thumbnail: all scored files, or the worst and the best by halves; in the rows' order."""
+    scored = _scored_files(rows)
     if len(scored) > most:
         scored.sort(key=lambda i: (rows[i]["quality"], i))
         half = most // 2
@@ -91,9 +93,18 @@ def pictured(rows: Sequence[Row], most: int) -> list[int]:
 
 
 def worst(rows: Sequence[Row], count: int) -> list[int]:
-    """The rows of the ``count`` worst pictures that were scored."""
-    scored = [i for i, row in enumerate(rows) if row["quality"] is not None]
-    return sorted(scored, key=lambda i: (rows[i]["quality"], i))[:count]
+    """The rows of the ``count`` worst files that were scored."""
+    return sorted(_scored_files(rows), key=lambda i: (rows[i]["quality"], i))[:count]
+
+
+def _scored_files(rows: Sequence[Row]) -> list[int]:
+    """The rows of pictures that were scored and are files of this machine: no members of archives, no URLs."""
+    return [i for i, row in enumerate(rows) if row["quality"] is not None and _is_file(str(row["path"]))]
+
+
+def _is_file(path: str) -> bool:
+    archive, separator, _ = path.partition(SEPARATOR)
+    return not is_url(path) and not (separator and is_archive(archive))
 
 
 def reasons_by(model: str, rows: Sequence[Row], root: Path) -> Callable[[int], dict[str, Any]]:
@@ -104,7 +115,8 @@ def reasons_by(model: str, rows: Sequence[Row], root: Path) -> Callable[[int], d
     """
     from dgiqa.explain.figure import as_uris  # fonts and drawing: other verbs start without
 
-    scorer = load(model, None)
+    fast = any(str(row["model"]).endswith("+fast") for row in rows)
+    scorer = load(model, None, fast=fast)
     if scorer.card.reference != "none":
         raise UsageError(f"--model {model} compares with originals", hint="leave --reasons out")
     others = sorted({str(row["model"]) for row in rows if row["quality"] is not None} - {scorer.model})

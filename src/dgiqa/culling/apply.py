@@ -60,8 +60,9 @@ def move(decisions: Sequence[Decision], folder: Path) -> Iterator[tuple[Path, st
     """Into ``folder``/keep, review and reject, on one file system; yields each new place, and a fault.
 
     Before a file is moved, ``folder``/cull-undo.jsonl says from where to where, so that :func:`undo` can take it back
-    whenever the run stops.
+    whenever the run stops, and from wherever.
     """
+    folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / UNDO).open("a", encoding="utf-8") as journal:
         for decision, target in _targets(decisions, folder):

@@ -28,13 +28,15 @@ from dgiqa.evaluation.results import Missing
 from dgiqa.weights.files import fingerprint
 
 NAMES, SCORES = re.compile("path|name|image|file|img"), re.compile("score|quality|pred")
+#: Columns beside names and scores that are read, too.
+_OURS = ("model", "error", "dataset", "split")
 #: Columns of what :func:`write_scores` writes.
 FIELDS = ("dataset", "split", "path", "mos", "model", "quality", "low", "high", "error")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line: ``line`` is its number in the file; NaN stands for an empty cell."""
+    """One line: ``line`` is its number in the file; NaN stands for an empty cell, and an empty text."""
 
     line: int
     name: str
@@ -42,6 +44,8 @@ class Row:
     low: float
     high: float
     error: str
+    dataset: str = ""
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def _columns(file: Path, header: list[str], column: str | None) -> tuple[dict[st
     lowered = [name.lower() for name in header]
     if len(header) == 2 and column is None and _is_number(header[1]):
         return {"name": 0, "score": 1}, 0
-    columns: dict[str, int] = {key: lowered.index(key) for key in ("model", "error") if key in lowered}
+    columns: dict[str, int] = {key: lowered.index(key) for key in _OURS if key in lowered}
     named = [i for i, name in enumerate(lowered) if NAMES.search(name)]
     if not named:
         raise UsageError(
@@ -128,7 +132,8 @@ def _row(file: Path, line: int, cell: dict[str, str]) -> Row:
     score, low, high = (_number(file, line, cell.get(key, "")) for key in ("score", "low", "high"))
     if low < 0 or high > 100 or low > high:
         raise UsageError(f"{file}, line {line}: low {low:g} and high {high:g} are no interval in 0..100")
-    return Row(line, cell.get("name", ""), score, low, high, cell.get("error", ""))
+    about = {key: cell.get(key, "") for key in ("error", "dataset", "split")}
+    return Row(line, cell.get("name", ""), score, low, high, **about)
 
 
 def _number(file: Path, line: int, text: str) -> float:
@@ -183,6 +188,12 @@ def names_any(scores: Scores, split: Split, root: Path) -> bool:
     return any(index.find(path, root)[0] for path in split.paths)
 
 
+def _rows_of(scores: Scores, split: Split) -> Sequence[Row]:
+    """The rows that say they are of the split, else those of its data set, else all: sets can share names."""
+    of_set = [row for row in scores.rows if row.dataset == split.dataset]
+    return [row for row in of_set if row.split == split.split] or of_set or scores.rows
+
+
 class _Index:
     """The rows by path and by file name."""
 
@@ -190,7 +201,7 @@ class _Index:
         self._scores = scores
         self._by_path: dict[str, list[Row]] = {}
         self._by_name: dict[str, list[Row]] = {}
-        for row in scores.rows:
+        for row in _rows_of(scores, split):
             self._by_path.setdefault(_as_path(row.name), []).append(row)
             self._by_name.setdefault(_as_name(row.name), []).append(row)
         self._pictures = Counter(_as_name(str(path)) for path in split.paths)

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from dgiqa.errors import ImageError, ImageUnreadable, ReferenceMismatch, RuntimeMissing
-from dgiqa.results.run import SHARD_COLUMNS, stamped
+from dgiqa.results.run import SHARD_COLUMNS, identity_of, stamped
 from dgiqa.scorer import Scorer, load
 from dgiqa.sources import Found, Stamp, hold, source_of
 from dgiqa.stream import batched
@@ -80,7 +80,7 @@ class ArrowScorer:
         held = [hold(source) for source in some]
         results = scorer.score_batch([source for source, _ in held])
         for result, (_, stamp) in zip(results, held, strict=True):
-            row = stamped(result.as_row(), stamp)
+            row = stamped(result.as_row(), identity_of(result, stamp))
             yield {**row, "path": os.fsencode(result.path), "notes": list(result.notes)}
 
     def __reduce__(self) -> tuple[Any, ...]:  # the scorer stays where it is

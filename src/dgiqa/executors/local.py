@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from contextlib import closing
 
-from dgiqa.results.run import Run
+from dgiqa.results.run import Run, identity_of
 from dgiqa.scorer import Scorer
 from dgiqa.sources import Found, Stamp, hold
 from dgiqa.stream import batched, in_order
@@ -28,7 +28,7 @@ def score_into(
         # The stamp comes first: if the file changes meanwhile, it is the older one's, and the next run scores it anew.
         held = [hold(source) for source in some]
         results = scorer.score_batch([source for source, _ in held])
-        return [(result, stamp) for result, (_, stamp) in zip(results, held, strict=True)]
+        return [(result, identity_of(result, stamp)) for result, (_, stamp) in zip(results, held, strict=True)]
 
     with closing(in_order(score, batched(sources, batch), workers)) as several:
         for results in several:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import threading
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ import PIL.Image
 from dgiqa.cards import Recipe
 from dgiqa.errors import (
     ImageError,
+    ImageNeedsExtra,
     ImageNotFound,
     ImageTooLarge,
     ImageTooSmall,
@@ -52,6 +54,8 @@ _ON_ITS_SIDE = (5, 6, 7, 8)
 
 #: Scans of a progressive JPEG, and frames of a TIFF that are counted.
 MOST_SCANS, MOST_PAGES = 100, 100
+#: What a JPEG says between and after the scans: not a byte 255 of theirs, a restart, or padding.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _FRESH_COPY = "get a fresh copy of it, or leave it out"
 
 
@@ -212,10 +216,20 @@ def _refuse_many_scans(image: PIL.Image.Image, stream: BinaryIO, name: str) -> N
         return
     here = stream.tell()
     stream.seek(0)
-    scans = stream.read().count(b"\xff\xda")  # can't stand in the scans themselves; a thumbnail's count, too
+    scans = _scans(stream.read())
     stream.seek(here)
     if scans > MOST_SCANS:
         raise ImageUnsupported(f"{name}: a JPEG of {scans} scans; a real one has some 10", hint="save it again")
+
+
+def _scans(data: bytes) -> int:
+    """How many scans a JPEG has: up to its end, since anything may follow, and without those of its thumbnails."""
+    place, scans = 0, 0
+    while (marker := _MARKER.search(data, place)) and marker[0] != b"\xff\xd9":
+        scans += marker[0] == b"\xff\xda"
+        alone = marker[0] in (b"\xff\xd8", b"\xff\x01")  # all others say how long what they begin is
+        place = marker.end() if alone else marker.end() + max(2, int.from_bytes(data[marker.end() : marker.end() + 2]))
+    return scans
 
 
 def _from_pillow(image: PIL.Image.Image, job: _Job, own: bool = False) -> UInt8:
@@ -338,7 +352,7 @@ def _from_heif(stream: BinaryIO, job: _Job) -> UInt8:
     try:
         import pi_heif
     except ImportError as error:
-        raise ImageUnsupported(
+        raise ImageNeedsExtra(
             f"{job.name}: HEIC needs the package pi-heif", hint="pip install 'dgiqa[heif]'"
         ) from error
     file = pi_heif.open_heif(stream)  # 10 and 12 bits scaled to 8; pixels are decoded later
@@ -353,7 +367,7 @@ def _from_raw(stream: BinaryIO, job: _Job) -> UInt8:
     try:
         import rawpy
     except ImportError as error:
-        raise ImageUnsupported(
+        raise ImageNeedsExtra(
             f"{job.name}: camera RAW needs the package rawpy", hint="pip install 'dgiqa[raw]'"
         ) from error
     try:

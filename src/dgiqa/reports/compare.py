@@ -87,7 +87,7 @@ def compare(a: str, rows_a: Sequence[Row], b: str, rows_b: Sequence[Row], *, mos
     rank_x, rank_y = ranks(-x), ranks(-y)
     order = sorted(range(len(paths)), key=lambda i: (-abs(rank_x[i] - rank_y[i]), -abs(x[i] - y[i]), paths[i]))
     change, tenth = y - x, max(1, len(paths) // 10)
-    best = {i for i in range(len(paths)) if rank_x[i] <= tenth}
+    best_x, best_y = (of >= np.sort(of)[-tenth] for of in (x, y))  # more than a tenth where the last of it ties
     return Comparison(
         a,
         b,
@@ -100,7 +100,7 @@ def compare(a: str, rows_a: Sequence[Row], b: str, rows_b: Sequence[Row], *, mos
         shift=float(change.mean()),
         mean_change=float(np.abs(change).mean()),
         largest_change=float(np.abs(change).max()),
-        best_kept=float(np.mean([rank_y[i] <= tenth for i in best])) if best else 1.0,
+        best_kept=float(best_y[best_x].mean()),
         moved=tuple(
             Moved(paths[i], float(x[i]), float(y[i]), float(rank_x[i]), float(rank_y[i])) for i in order[:most]
         ),

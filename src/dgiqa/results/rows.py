@@ -73,8 +73,11 @@ def read_rows(path: Path, kind: str, columns: Mapping[str, str] = COLUMNS) -> It
         if kind == "jsonl":
             yield from map(json.loads, stream)
             return
-        for row in csv.DictReader(stream):
-            yield {name: _PARSERS[columns[name]](text) if text else None for name, text in row.items()}
+        try:
+            for row in csv.DictReader(stream):
+                yield {name: _PARSERS[columns[name]](text) if text else None for name, text in row.items()}
+        except csv.Error as error:
+            raise ValueError(str(error)) from error
 
 
 def kind_of(path: str) -> str | None:

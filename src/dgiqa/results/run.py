@@ -25,6 +25,7 @@ from dgiqa.errors import UsageError
 from dgiqa.results.rows import COLUMNS, KINDS, open_writer, printable, read_rows
 from dgiqa.results.store import Store, open_store, reading_store
 from dgiqa.sources import Found, Stamp, is_unchanged
+from dgiqa.types import Result, Score
 
 #: Columns of a shard: a row's, and the picture's stamp.
 SHARD_COLUMNS = {**COLUMNS, "size": "int64", "tag": "string", "sha256": "string"}
@@ -36,8 +37,13 @@ _FORMAT = 2
 
 
 def stamped(row: dict[str, Any], identity: Stamp | None) -> dict[str, Any]:
-    """A row with the columns of a shard; ``identity`` is None if the picture could not be read."""
+    """A row with the columns of a shard; ``identity`` is None if it may become another one of the same content."""
     return row | (asdict(identity) if identity else dict.fromkeys(("size", "tag", "sha256")))
+
+
+def identity_of(result: Result, stamp: Stamp | None) -> Stamp | None:
+    """What a result stays true of: ``stamp``, but None for a failure that another limit or an extra would mend."""
+    return stamp if isinstance(result, Score) or result.error.lasting else None
 
 
 @dataclass(frozen=True)
@@ -204,7 +210,7 @@ class Run:
         """Whether the source's row is there and was made of what the file holds now."""
         known = self._known.get(printable(source.path))
         if known is None or known.sha256 is None:
-            return False  # what could not be read may be there now
+            return False  # what could not be read may be there now, what was too large be allowed
         return is_unchanged(source, Stamp(known.size or 0, known.tag, known.sha256.hex()))
 
     def _remember(self, file: str) -> None:

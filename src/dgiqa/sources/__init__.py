@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dgiqa.sources.archives import SEPARATOR, LocalArchive, is_archive, members
 from dgiqa.sources.found import Found, Held, Stamp, hold, is_unchanged
-from dgiqa.sources.local import Search
+from dgiqa.sources.local import Search, key
 from dgiqa.sources.remote import RemoteObject, is_url, objects
 
 __all__ = ["Found", "Held", "Stamp", "find", "hold", "is_unchanged", "source_of"]
@@ -54,7 +54,7 @@ def _source(search: Search, path: str) -> Iterator[Found]:
     """Objects and members have one spelling, so a look at it tells whether they were named before."""
     archive, separator, name = path.partition(SEPARATOR)
     if separator and is_archive(archive) and not os.path.lexists(path):
-        if archive not in search.walked and search.is_new(path):
+        if key(archive) not in search.walked and search.is_new(path):
             yield from members(_archive(archive), archive, name)
     elif is_url(path):
         for found in objects(path, search.recursive):
@@ -70,9 +70,9 @@ def _opened(search: Search, found: Found) -> Iterator[Found]:
     if found.error or not is_archive(found.path):
         yield found
         return
-    search.walked.add(found.path)
+    search.walked.add(key(found.path))
     for member in members(_archive(found), found.path):
-        if member.path == found.path or member.path not in search.listed:
+        if member.path == found.path or not search.was_named(member.path):
             yield member
 
 

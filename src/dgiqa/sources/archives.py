@@ -6,6 +6,7 @@ shards are tar files.
 
 from __future__ import annotations
 
+import lzma
 import struct
 import tarfile
 import zipfile
@@ -148,9 +149,8 @@ def _zip(archive: Archive, path: str, stream: BinaryIO) -> Iterator[tuple[str, F
             if not has_picture_suffix(info.filename):
                 if locked:
                     continue
-                with opened.open(info) as member:
-                    if sniff(member.read(HEAD)) is None:
-                        continue
+                if not _is_picture(opened, info):
+                    continue
             if locked:
                 error = ImageUnsupported(f"{name}: encrypted", hint="unpack it with its password")
                 yield info.filename, Found(name, error)
@@ -171,6 +171,19 @@ def _tar(archive: Archive, path: str, stream: BinaryIO) -> Iterator[tuple[str, F
                     continue
             name = f"{path}{SEPARATOR}{info.name}"
             yield info.name, Found(name, origin=Member(archive, name, info.offset_data, info.size, info.size))
+        # tarfile takes a header that it can't read for the end, unless it is the first.
+        stream.seek(opened.offset)
+        if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):
+            raise tarfile.ReadError(f"no header at byte {opened.offset:,}")
+
+
+def _is_picture(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
+    """Whether a member that isn't named as a picture is one; not if it can't be unpacked."""
+    try:
+        with opened.open(info) as member:
+            return sniff(member.read(HEAD)) is not None
+    except (NotImplementedError, RuntimeError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile):
+        return False
 
 
 def _is_hidden(name: str) -> bool:

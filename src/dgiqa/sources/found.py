@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -135,6 +136,8 @@ def _stamp_of(data: bytes, tag: str = "") -> Stamp:
 
 def _stamp(path: str) -> Stamp | None:
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None  # a pipe would wait for its writer, and a device may have no end
         with open(path, "rb") as stream:
             status = os.fstat(stream.fileno())
             digest = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from dgiqa.errors import ImageNotFound, ImageUnreadable
 from dgiqa.imaging.sniff import HEAD, has_picture_suffix, sniff
-from dgiqa.sources.archives import is_archive
+from dgiqa.sources.archives import SEPARATOR, is_archive
 from dgiqa.sources.found import Found
+from dgiqa.sources.remote import is_url
 
 _MAGIC = "*?["
 _SIDECAR = ".thm"  # cameras put a video's or a RAW's thumbnail, a small JPEG, beside it under this name
@@ -29,7 +30,7 @@ class Search:
 
     recursive: bool
     listed: set[str] = field(default_factory=set)  # what was named one by one
-    walked: set[str] = field(default_factory=set)  # folders whose pictures were listed
+    walked: set[str] = field(default_factory=set)  # folders and archives whose pictures were listed
 
     def source(self, path: str) -> Iterator[Found]:
         if "\0" in path:
@@ -44,7 +45,7 @@ class Search:
             yield Found(path, ImageNotFound(f"{path}: no such file or folder", hint="check the path"))
 
     def file(self, path: str) -> Iterator[Found]:
-        folder, name = os.path.split(_key(path))
+        folder, name = os.path.split(key(path))
         in_walked = folder in self.walked and not name.startswith(".") and _is_picture(path)
         if not in_walked and self.is_new(path):
             yield Found(path)
@@ -72,8 +73,8 @@ class Search:
         waiting = [path]
         while waiting:
             folder = waiting.pop()
-            key = os.path.realpath(folder)
-            if key in self.walked:
+            real = os.path.realpath(folder)
+            if real in self.walked:
                 continue  # and so are its subfolders
             try:
                 names, subfolders = _list(folder)
@@ -81,23 +82,32 @@ class Search:
                 if self.is_new(folder):
                     yield Found(folder, _unreadable(folder, error))
                 continue
-            self.walked.add(key)
+            self.walked.add(real)
             for name in names:
-                if os.path.join(key, name) not in self.listed and _is_picture(os.path.join(folder, name)):
+                if os.path.join(real, name) not in self.listed and _is_picture(os.path.join(folder, name)):
                     yield Found(os.path.join(folder, name))
             if self.recursive:
                 waiting += (os.path.join(folder, name) for name in reversed(subfolders))
 
     def is_new(self, path: str) -> bool:
         """Whether this is the first time that ``path`` is named; remembers it."""
-        key = _key(path)
-        new = key not in self.listed
-        self.listed.add(key)
+        spelled = key(path)
+        new = spelled not in self.listed
+        self.listed.add(spelled)
         return new
 
+    def was_named(self, path: str) -> bool:
+        """Whether ``path`` was named by itself before; doesn't remember it."""
+        return bool(self.listed) and key(path) in self.listed
 
-def _key(path: str) -> str:
-    """One spelling for a file however it is reached; a symbolic link to a file stays its own file."""
+
+def key(path: str) -> str:
+    """One spelling for a file or a member however it is reached; a symbolic link to a file stays its own file."""
+    if is_url(path):
+        return path
+    archive, separator, name = path.partition(SEPARATOR)
+    if separator and is_archive(archive):
+        return f"{key(archive)}{SEPARATOR}{name}"
     folder, name = os.path.split(path)
     return os.path.join(os.path.realpath(folder), name)
 

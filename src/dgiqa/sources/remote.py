@@ -6,6 +6,7 @@ Credentials, endpoints and regions are those of each library's environment (``AW
 
 from __future__ import annotations
 
+import io
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -70,7 +71,41 @@ class RemoteObject:
     def open(self) -> BinaryIO:
         """A stream that fetches what is read of it."""
         system, path = connect(self.url)
-        return cast(BinaryIO, persist(self.url, lambda: system.open(path, "rb")))
+        return cast(BinaryIO, _Persistent(self.url, persist(self.url, lambda: system.open(path, "rb"))))
+
+
+class _Persistent(io.RawIOBase):
+    """A stream of an object, of which a read that fails is tried again, see :func:`persist`."""
+
+    def __init__(self, url: str, stream: BinaryIO) -> None:
+        self._url, self._stream = url, stream
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        place = self._stream.tell()
+
+        def fetch() -> bytes:
+            self._stream.seek(place)
+            return self._stream.read(len(buffer))
+
+        data = persist(self._url, fetch)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 def objects(url: str, recursive: bool) -> Iterator[Found]:

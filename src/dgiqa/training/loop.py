@@ -10,6 +10,7 @@ last checkpoint to the very same weights.
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import os
 import sys
@@ -103,9 +104,13 @@ def prepare(plan: Plan, out: Path, device: torch.device, *, roots: Mapping[str, 
     scored = Pictures(plan.model.recipe, depth_map, label, cache, keep)
     pictures = scored if plan.seen == plan.model.recipe else Pictures(plan.seen, depth_map, label, cache, keep)
     fitted = [parts.fitted for parts in sets]
-    ladders = _ladders(plan, sets)
+    unrated = _unrated(plan)
+    ladders = _ladders(plan, sets, unrated)
     batches = Batches(plan, fitted, pictures, ladders, processes.rank(), processes.ranks(), scored)
-    checkpoints = Checkpoints(out, plan, {parts.fitted.name: parts.fitted.sum() + parts.held.sum() for parts in sets})
+    sums = {parts.fitted.name: parts.fitted.sum() + parts.held.sum() for parts in sets}
+    if unrated:
+        sums["ladders.pictures"] = hashlib.sha256("\n".join(path.name for path in unrated).encode()).hexdigest()[:16]
+    checkpoints = Checkpoints(out, plan, sums)
     _repeatable(device)
     network = start_network(plan).to(device)
     state = checkpoints.read()
@@ -246,16 +251,24 @@ def _save(run: Run, done: int) -> None:
     processes.wait()
 
 
-def _ladders(plan: Plan, sets: list[Parts]) -> LadderMaker | None:
+def _unrated(plan: Plan) -> list[Path]:
+    """The pictures without marks that ladders are made of, too."""
+    if not plan.ladders.pairs or not plan.ladders.pictures:
+        return []
+    from dgiqa.sources import find
+
+    found = list(find([str(plan.place(plan.ladders.pictures))]))
+    if error := next((one.error for one in found if one.error), None):
+        raise UsageError(f"ladders.pictures: {error}")
+    if not found:
+        raise UsageError(f"ladders.pictures: there are no pictures in {plan.ladders.pictures}")
+    return sorted(Path(one.path) for one in found)
+
+
+def _ladders(plan: Plan, sets: list[Parts], unrated: list[Path]) -> LadderMaker | None:
     if not plan.ladders.pairs:
         return None
-    rated, unrated = [path for parts in sets for path in parts.fitted.paths], list[Path]()
-    if plan.ladders.pictures:
-        from dgiqa.sources import find
-
-        unrated = sorted(Path(found.path) for found in find([str(plan.place(plan.ladders.pictures))]))
-        if not unrated:
-            raise UsageError(f"ladders.pictures: there are no pictures in {plan.ladders.pictures}")
+    rated = [path for parts in sets for path in parts.fitted.paths]
     return LadderMaker(plan.ladders, rated, plan.train.seed, unrated)
 
 

@@ -157,7 +157,7 @@ class Pictures:
         file = self._cache / kind / key / name[:2] / f"{name}{ending}"
         try:
             return _READERS[ending](file)  # type: ignore[no-any-return]
-        except (OSError, ValueError):  # not there, or cut short by a full disk
+        except (OSError, ValueError, EOFError):  # not there, or cut short by a full disk
             array = compute()
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}")

@@ -102,7 +102,7 @@ def _read(plan: Plan, part: DataSet, root: Path | None) -> Parts:
     split = read_split(dataset, part.split, folder)
     rated = _rated(plan, part, split)
     if part.validation.split:
-        held = _rated(plan, part, read_split(dataset, part.validation.split, folder))
+        held = _rated(plan, replace(part, targets=""), read_split(dataset, part.validation.split, folder))
         fitted_places = np.arange(len(rated))
     else:
         fitted_places, held_places = hold_out(plan, part.validation, split)
@@ -167,19 +167,22 @@ def read_targets(file: Path, paths: Sequence[Path]) -> Float32:
     """(n,) the column ``target`` of a CSV file, in the order of ``paths``; NaN where it has none.
 
     Raises:
-        UsageError: as :func:`read_column`, or a target is no number.
+        UsageError: as :func:`read_column`, or a target is no number in 0..1.
     """
     try:
-        return np.array([float(value or "nan") for value in read_column(file, "target", paths)], np.float32)
+        targets = np.array([float(value or "nan") for value in read_column(file, "target", paths)], np.float32)
     except ValueError as error:
         raise UsageError(f"{file}: a target is no number ({error})") from error
+    if outside := targets[(targets < 0) | (targets > 1)].tolist():
+        raise UsageError(f"{file}: the target {outside[0]:g} isn't in 0..1", hint="bring them to the scale of MOS")
+    return targets
 
 
 def read_column(file: Path, column: str, paths: Sequence[Path]) -> list[str | None]:
     """What a CSV file with columns ``path`` and ``column`` says of each picture; None where it says nothing.
 
     A row is of the picture whose path ends as the row's does; failing that, of the one of that file name, if no other
-    row has it.
+    row or picture has it.
 
     Raises:
         UsageError: the file can't be read, lacks a column, or names none of the pictures.
@@ -194,6 +197,8 @@ def read_column(file: Path, column: str, paths: Sequence[Path]) -> list[str | No
     known = {Path(row["path"]).as_posix(): row[column] for row in rows}
     names = Counter(Path(row["path"]).name for row in rows)
     alone = {Path(row["path"]).name: row[column] for row in rows if names[Path(row["path"]).name] == 1}
+    pictures = Counter(path.name for path in paths)
+    alone = {name: value for name, value in alone.items() if pictures[name] == 1}
     found = [_of(path, known, alone) for path in paths]
     if all(value is None for value in found):
         raise UsageError(f"{file}: names none of the {len(paths)} pictures, such as {paths[0].name}")

@@ -20,6 +20,7 @@ import copy
 import csv
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     plan = read_recipe(args.recipe, args.set)
     rated = read_sets(plan, read_roots(args.data))[0].fitted
+    plan = replace(plan, data=plan.data[:1])
     others = [read_targets(file, rated.paths) for file in args.beside]
     device = processes.join("cpu")
     try:
@@ -86,7 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
         fit_statistics(network, batches, device)
         rows = statistics_of([(path, None) for path in rated.paths], network, batches, device)
         targets = out_of_fold(network, plan, rated, rows, args.folds)
-        targets = np.mean([targets, *others], 0, np.float32)
+        targets = np.nanmean([targets, *others], 0, np.float32)  # others may lack some
         if processes.rank() == 0:
             _write(args.out, rated, targets)
             print(f"{len(rated)} targets; SRCC with the MOS {srcc(targets, rated.mos):.4f}", file=sys.stderr)
