@@ -107,6 +107,8 @@ from dgiqa.cli import main
 assert main(["score", {str(photographs[0])!r}, "--json"]) == 0
 assert main(["models"]) == 0
 assert main(["models", "dgiqa.koniq10k"]) == 0
+import dgiqa.cli.demo
+dgiqa.cli.demo.KINDS, dgiqa.cli.demo.SEVERITIES = ("haze",), (3,)  # of many, which take long
 assert main(["demo", "--out", {str(tmp_path)!r}]) == 0
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -621,12 +622,15 @@ def test_depth_loss_ignores_scale_and_shift() -> None:
 
 
 def test_an_export_that_differs_is_refused(tmp_path: Path, monkeypatch) -> None:
+    import onnx
+
     card = find_card("depth_mobile.rendered")
     out = tmp_path / "network.onnx"
     assert export(build_network(card), card, out) <= 1e-4
     content = out.read_bytes()
     assert b".py" not in content  # the exporter's notes would name files of the machine
     monkeypatch.setattr("dgiqa.export.onnx._difference", lambda *_: 0.01)
+    monkeypatch.setattr("dgiqa.export.onnx.trace", lambda *_, **options: onnx.load_from_string(content))  # again: slow
     with pytest.raises(WeightsError, match=r"differs from torch by 0.01, over the 0.0001 allowed"):
         export(build_network(card), card, out)
     assert out.read_bytes() == content
@@ -739,8 +743,10 @@ def test_keys_change_with_the_weights_that_matter(mobile_plan: Plan) -> None:
     assert looks.key_of(network, 4) != keys[0]
 
 
-def test_keys_change_with_settings_that_change_what_is_kept(mobile_plan: Plan, tmp_path: Path) -> None:
+def test_keys_change_with_settings_that_change_what_is_kept(mobile_plan: Plan, tmp_path: Path, monkeypatch) -> None:
     """Runs with several settings share a cache; those whose first stages say the same share them."""
+    monkeypatch.setattr(looks, "trace", lambda *_, **sides: SimpleNamespace(SerializeToString=bytes))  # slow
+    monkeypatch.setattr(looks, "open_file", lambda file: None)
 
     def keys(*settings: str) -> tuple[str, str]:
         plan = plan_of(tmp_path, "model.kept=4", "train.flip=false", *settings)
