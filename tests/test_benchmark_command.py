@@ -107,6 +107,10 @@ def test_a_model_that_can_not_be_judged_loses_no_other(
     assert "left out: full_reference.ssim@1.0: the same score" in capsys.readouterr().err
     assert main([*arguments[:2], *arguments[3:]]) == 2
     assert main([*arguments, "--from", str(tmp_path / "none.csv")]) == 2
+    (tmp_path / "same.csv").write_text("path,score\n" + "".join(f"{result.path},1\n" for result in results))
+    capsys.readouterr()
+    assert main([*arguments, "--from", str(tmp_path / "same.csv")]) == 2
+    assert "ssim" not in capsys.readouterr().err, "it is told before any model is scored"
     assert main([*arguments, "--out", str(tmp_path / "none" / "a.json")]) == 2
 
 

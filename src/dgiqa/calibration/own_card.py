@@ -17,6 +17,9 @@ from dgiqa.weights.files import sha256_of
 #: What the summary of an own card adds to that of the card it comes from.
 _ADDED = "; calibrated on "
 
+#: How the file that explains the scores of a card ends.
+_EXPLAINS = ".explain.onnx"
+
 
 def write_own_card(
     card: ModelCard,
@@ -85,10 +88,11 @@ def check_place(path: Path, card: ModelCard) -> None:
             f"{card.name} is a formula, which only a built-in card may name",
             hint="choose a network: dgiqa models",
         )
-    files = [(locate(card, kind).resolve(), _place(card, kind, path.resolve())) for kind in _kinds(card)]
+    files = [(source := locate(card, kind).resolve(), source.suffix) for kind in _kinds(card)]
     if is_explained(card):
-        files.append(_explanation_files(card, path.resolve()))
-    for source, target in files:
+        files.append((locate_explanation(card).resolve(), _EXPLAINS))
+    for source, ending in files:
+        target = _place(source, path.resolve(), ending)
         if target != source and target.exists() and sha256_of(target) != sha256_of(source):
             raise UsageError(f"{target}: another file is there, and the weights would replace it", hint="rename either")
 
@@ -98,15 +102,15 @@ def _kinds(card: ModelCard) -> list[str]:
     return [kind for kind in card.weights if is_here(card, kind)] or list(card.weights)
 
 
-def _place(card: ModelCard, kind: str, path: Path) -> Path:
-    """Where the weights go for a card at ``path``: they stay where they are if that is beside it."""
-    source = locate(card, kind).resolve()
-    return source if source.parent == path.parent else path.with_suffix(source.suffix)
+def _place(source: Path, path: Path, ending: str) -> Path:
+    """Where a file goes for a card at ``path``: it stays where it is if that is beside it."""
+    return source if source.parent == path.parent.resolve() else path.with_suffix(ending)
 
 
 def _bring(card: ModelCard, kind: str, path: Path) -> WeightsFile:
     """The weights' entry for a card at ``path``, their file beside it."""
-    return _beside(locate(card, kind).resolve(), _place(card, kind, path), card.weights[kind])
+    source = locate(card, kind).resolve()
+    return _beside(source, _place(source, path, source.suffix), card.weights[kind])
 
 
 def _explanation(card: ModelCard, own: ModelCard, path: Path) -> Explain | None:
@@ -115,14 +119,10 @@ def _explanation(card: ModelCard, own: ModelCard, path: Path) -> Explain | None:
         return None
     if "onnx" not in own.weights or own.weights["onnx"].sha256 != card.explain.continues:
         return None
-    source, target = _explanation_files(card, path)
-    return dataclasses.replace(card.explain, weights=_beside(source, target, card.explain.weights))
-
-
-def _explanation_files(card: ModelCard, path: Path) -> tuple[Path, Path]:
-    """Where what explains the scores is, and where it goes for a card at ``path``."""
     source = locate_explanation(card).resolve()
-    return source, source if source.parent == path.parent.resolve() else path.with_suffix(".explain.onnx")
+    return dataclasses.replace(
+        card.explain, weights=_beside(source, _place(source, path, _EXPLAINS), card.explain.weights)
+    )
 
 
 def _beside(source: Path, target: Path, stated: WeightsFile) -> WeightsFile:

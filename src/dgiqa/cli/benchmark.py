@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dgiqa.cards import ModelCard
-from dgiqa.cli.evaluate import Place, check_writable, command_of, match_files, place_of, sources_of, versions
+from dgiqa.cli.evaluate import Place, check_outputs, command_of, match_files, place_of, sources_of, versions
 from dgiqa.errors import RunError, UsageError
 from dgiqa.evaluation import collect, evaluate
 from dgiqa.evaluation.benchmark import Benchmark, Line, as_page, as_text, line_of, to_json
@@ -53,16 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.workers < 1 or args.limit < 0:
         raise UsageError("--workers must be positive, --limit not negative")
-    for flag, path, ending in (("out", args.out, ".json"), ("page", args.page, ".html")):
-        if path and path.suffix.lower() != ending:
-            raise UsageError(f"--{flag} {path}: its name must end in {ending}")
-        if path:
-            check_writable(flag, path)
+    check_outputs(args, {"out": ".json", "page": ".html"})
     place = place_of(args.on, args)
     cards = chosen(args.models or ([] if args.files else ["default"]), place)
     files = [scores for file in args.files for scores in read_scores(file, None)]
     others = match_files(files, [place], [card.label for card in cards], args.lower_is_better)[0]
-    lines, lost, failed = list[Line](), 0, list[RunError]()
+    of_files = [Line(evaluate(predictions, place.split)) for predictions in others]
+    lines, lost, failed = list[Line](), sum(len(found.missing) for found in others), list[RunError]()
     for card in cards:
         print(f"dgiqa: {card.label} on {place.name}", file=sys.stderr)
         try:
@@ -73,9 +70,7 @@ def run(args: argparse.Namespace) -> int:
         except RunError as error:  # no reason to lose the rest
             print(f"dgiqa: left out: {error}", file=sys.stderr)
             failed.append(error)
-    for predictions in others:
-        lost += len(predictions.missing)
-        lines.append(Line(evaluate(predictions, place.split)))
+    lines += of_files
     if failed and not lines:
         raise failed[0]
     benchmark = Benchmark(

@@ -25,7 +25,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,21 +152,25 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--workers must be positive, --limit not negative")
     if (args.column or args.lower_is_better) and not args.files:
         raise UsageError("--column and --lower-is-better are about the files of --from", hint="add --from FILE.csv")
-    for flag, ending in (("out", ".json"), ("page", ".html"), ("scores", ".csv")):
-        path: Path | None = getattr(args, flag)
-        if path is None:
-            continue
-        if path.suffix.lower() != ending:
-            raise UsageError(f"--{flag} {path}: its name must end in {ending}")
-        check_writable(flag, path)
+    check_outputs(args, {"out": ".json", "page": ".html", "scores": ".csv"})
     ratings = (Path(_spelled(on)[0]) for on in args.on)
     read = {file.resolve() for file in (*args.files, *ratings) if file.is_file()}
     if args.scores and args.scores.resolve() in read:
         raise UsageError(f"--scores {args.scores}: would replace a file that is read", hint="give it another name")
 
 
-def check_writable(flag: str, path: Path) -> None:
-    """Known before any picture is scored."""
+def check_outputs(args: argparse.Namespace, endings: Mapping[str, str]) -> None:
+    """Whether the files to write, by flag, have their endings and can be made: known before any picture is scored."""
+    for flag, ending in endings.items():
+        path: Path | None = getattr(args, flag)
+        if path is None:
+            continue
+        if path.suffix.lower() != ending:
+            raise UsageError(f"--{flag} {path}: its name must end in {ending}")
+        _check_writable(flag, path)
+
+
+def _check_writable(flag: str, path: Path) -> None:
     if path.is_dir():
         raise UsageError(f"--{flag} {path}: is a folder", hint="name a file")
     part = _part(path)

@@ -26,7 +26,7 @@ from dgiqa.imaging.thumbnail import thumbnail
 from dgiqa.reports.page import as_page
 from dgiqa.reports.rows import Row, read_all
 from dgiqa.scorer import load
-from dgiqa.sources.archives import SEPARATOR, is_archive
+from dgiqa.sources.archives import parted
 from dgiqa.sources.remote import is_url
 from dgiqa.stream import in_order
 
@@ -99,12 +99,8 @@ def worst(rows: Sequence[Row], count: int) -> list[int]:
 
 def _scored_files(rows: Sequence[Row]) -> list[int]:
     """The rows of pictures that were scored and are files of this machine: no members of archives, no URLs."""
-    return [i for i, row in enumerate(rows) if row["quality"] is not None and _is_file(str(row["path"]))]
-
-
-def _is_file(path: str) -> bool:
-    archive, separator, _ = path.partition(SEPARATOR)
-    return not is_url(path) and not (separator and is_archive(archive))
+    scored = [(i, str(row["path"])) for i, row in enumerate(rows) if row["quality"] is not None]
+    return [i for i, path in scored if not is_url(path) and not parted(path)]
 
 
 def reasons_by(model: str, rows: Sequence[Row], root: Path) -> Callable[[int], dict[str, Any]]:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from dgiqa.sources.archives import SEPARATOR, LocalArchive, is_archive, members
+from dgiqa.sources.archives import LocalArchive, is_archive, members, parted
 from dgiqa.sources.found import Found, Held, Stamp, hold, is_unchanged
 from dgiqa.sources.local import Search, key
 from dgiqa.sources.remote import RemoteObject, is_url, objects
@@ -44,16 +44,16 @@ def find(paths: Iterable[str | Path], *, recursive: bool = True) -> Iterator[Fou
 
 def source_of(path: str) -> Found:
     """One picture by its path: a file, an object, or a member of an archive. Nothing is listed but that archive."""
-    archive, separator, name = path.partition(SEPARATOR)
-    if separator and is_archive(archive) and not os.path.lexists(path):
+    if (parts := parted(path)) and not os.path.lexists(path):
+        archive, name = parts
         return next(members(_archive(archive), archive, name))
     return Found(path, origin=RemoteObject(path) if is_url(path) else None)
 
 
 def _source(search: Search, path: str) -> Iterator[Found]:
     """Objects and members have one spelling, so a look at it tells whether they were named before."""
-    archive, separator, name = path.partition(SEPARATOR)
-    if separator and is_archive(archive) and not os.path.lexists(path):
+    if (parts := parted(path)) and not os.path.lexists(path):
+        archive, name = parts
         if key(archive) not in search.walked and search.is_new(path):
             yield from members(_archive(archive), archive, name)
     elif is_url(path):
@@ -70,9 +70,10 @@ def _opened(search: Search, found: Found) -> Iterator[Found]:
     if found.error or not is_archive(found.path):
         yield found
         return
-    search.walked.add(key(found.path))
+    spelled = key(found.path)
+    search.walked.add(spelled)
     for member in members(_archive(found), found.path):
-        if member.path == found.path or not search.was_named(member.path):
+        if member.path == found.path or spelled + member.path.removeprefix(found.path) not in search.listed:
             yield member
 
 

@@ -35,6 +35,12 @@ def is_archive(path: str) -> bool:
     return _plain(path).endswith(_KINDS + _WHOLE)
 
 
+def parted(path: str) -> tuple[str, str] | None:
+    """Archive and member of ``ARCHIVE::NAME``; None for another path."""
+    archive, separator, name = path.partition(SEPARATOR)
+    return (archive, name) if separator and is_archive(archive) else None
+
+
 def _plain(path: str) -> str:
     return (path.partition("?")[0] if is_url(path) else path).lower()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dgiqa.errors import ImageNotFound, ImageUnreadable
 from dgiqa.imaging.sniff import HEAD, has_picture_suffix, sniff
-from dgiqa.sources.archives import SEPARATOR, is_archive
+from dgiqa.sources.archives import SEPARATOR, is_archive, parted
 from dgiqa.sources.found import Found
 from dgiqa.sources.remote import is_url
 
@@ -96,17 +96,13 @@ class Search:
         self.listed.add(spelled)
         return new
 
-    def was_named(self, path: str) -> bool:
-        """Whether ``path`` was named by itself before; doesn't remember it."""
-        return bool(self.listed) and key(path) in self.listed
-
 
 def key(path: str) -> str:
     """One spelling for a file or a member however it is reached; a symbolic link to a file stays its own file."""
     if is_url(path):
         return path
-    archive, separator, name = path.partition(SEPARATOR)
-    if separator and is_archive(archive):
+    if parts := parted(path):
+        archive, name = parts
         return f"{key(archive)}{SEPARATOR}{name}"
     folder, name = os.path.split(path)
     return os.path.join(os.path.realpath(folder), name)

@@ -195,10 +195,8 @@ def read_column(file: Path, column: str, paths: Sequence[Path]) -> list[str | No
     if not rows or not {"path", column} <= rows[0].keys():
         raise UsageError(f"{file}: has no columns path and {column}, or no rows")
     known = {Path(row["path"]).as_posix(): row[column] for row in rows}
-    names = Counter(Path(row["path"]).name for row in rows)
-    alone = {Path(row["path"]).name: row[column] for row in rows if names[Path(row["path"]).name] == 1}
-    pictures = Counter(path.name for path in paths)
-    alone = {name: value for name, value in alone.items() if pictures[name] == 1}
+    named, pictures = Counter(Path(row["path"]).name for row in rows), Counter(path.name for path in paths)
+    alone = {name: row[column] for row in rows if named[name := Path(row["path"]).name] == pictures[name] == 1}
     found = [_of(path, known, alone) for path in paths]
     if all(value is None for value in found):
         raise UsageError(f"{file}: names none of the {len(paths)} pictures, such as {paths[0].name}")
